@@ -1,0 +1,1 @@
+"""Pretrained networks: cards (facts, no torch), the catalogue, sources of weights, safe loading."""

@@ -1,0 +1,1 @@
+"""Words and tools that every room may use; knows nothing of learning."""

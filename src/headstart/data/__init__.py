@@ -1,0 +1,1 @@
+"""Files become a Dataset of decoded examples: readers, decoding, audit, split. No torch."""

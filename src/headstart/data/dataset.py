@@ -1,0 +1,136 @@
+"""The examples, lazily: a Dataset knows ids, targets and where each value is; it decodes when asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import numpy as np
+
+from headstart.base.errors import DataError, shown
+from headstart.base.files import content_hash, key_of
+
+Modality = Literal["image", "text", "audio", "vector"]
+TargetKind = Literal["single-label", "multi-label", "regression"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One example. id: the same in every run (relative path or row number). target: as the user wrote it."""
+
+    id: str
+    value: Any
+    target: Any | None
+    meta: Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset(Sequence[Sample]):
+    """Examples in a fixed order that does not depend on the machine. Final; readers build it.
+
+    ids: N distinct strings.  values: N of Path | bytes | PIL.Image | ndarray | str, not decoded.
+    targets: N of str (single-label), tuple[str, ...] (multi-label), float or tuple of floats (regression), or None.
+    splits: N of 'train' | 'validation' | 'test' | None, as the user divided the data; empty if they did not.
+    meta: column → N values (never the target).
+    skipped: what the reader passed over, by kind ('hidden file', 'not an image', 'link outside', …).
+    notes: sentences the user should read once.
+    """
+
+    modality: Modality
+    ids: Sequence[str]
+    values: Sequence[Any]
+    targets: Sequence[Any] | None = None
+    target_kind: TargetKind | None = None
+    target_reason: str = ""
+    splits: Sequence[str | None] = ()
+    meta: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    origin: str = ""
+    classes: Sequence[str] = ()  # class folders seen, empty ones too; sorted
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @overload
+    def __getitem__(self, row: int) -> Sample: ...
+    @overload
+    def __getitem__(self, row: slice) -> Dataset: ...
+    def __getitem__(self, row: int | slice) -> Sample | Dataset:
+        if isinstance(row, slice):
+            return self.take(range(*row.indices(len(self))))
+        from headstart.data.decode import decode
+
+        value = decode(self.modality, self.content(row)[1], name=self.ids[row])
+        target = None if self.targets is None else self.targets[row]
+        return Sample(self.ids[row], value, target, {k: v[row] for k, v in self.meta.items()})
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[i] for i in range(len(self)))
+
+    def content(self, row: int) -> tuple[bytes, Any]:
+        """(16-byte content key, undecoded value) of a row; reads the file, decodes nothing.
+
+        Equal content has an equal key, whatever its name or place. Raises OSError if a file cannot be read.
+        """
+        value = self.values[row]
+        if isinstance(value, Path):
+            value = value.read_bytes()
+        return content_key(value), value
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> Dataset:
+        """The dataset of these rows, in this order."""
+        rows = [int(r) for r in rows]
+        return Dataset(
+            self.modality,
+            [self.ids[r] for r in rows],
+            [self.values[r] for r in rows],
+            None if self.targets is None else [self.targets[r] for r in rows],
+            self.target_kind,
+            self.target_reason,
+            [self.splits[r] for r in rows] if self.splits else (),
+            {k: [v[r] for r in rows] for k, v in self.meta.items()},
+            self.origin,
+            self.classes,
+            self.skipped,
+            self.notes,
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """32 hex characters for ids, targets, user's split, and size and time of files (or bytes of values).
+
+        Cheap, for noticing that something changed; caches use the content key instead.
+        """
+        marks: list[Any] = []
+        for value in self.values:
+            if isinstance(value, Path):
+                try:
+                    stat = value.stat()
+                    marks.append([stat.st_size, stat.st_mtime_ns])
+                except OSError:
+                    marks.append(None)
+            else:
+                marks.append(content_key(value).hex())
+        return key_of([list(self.ids), marks, self.targets, list(self.splits), self.target_kind])
+
+
+def content_key(value: Any) -> bytes:
+    """16 bytes of SHA-256 over the value's content."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        return content_hash(bytes(value), 16)
+    if isinstance(value, str):
+        return content_hash(b"text\0" + value.encode("utf-8", "surrogatepass"), 16)
+    if isinstance(value, np.ndarray):
+        head = f"array\0{value.dtype.str}\0{value.shape}\0".encode()
+        return content_hash(head + np.ascontiguousarray(value).tobytes(), 16)
+    if hasattr(value, "mode") and hasattr(value, "tobytes"):  # PIL.Image
+        orientation = value.getexif().get(0x0112, 1) if hasattr(value, "getexif") else 1
+        head = f"pil\0{value.mode}\0{value.size}\0{orientation}\0".encode()
+        return content_hash(head + value.tobytes(), 16)
+    raise DataError(
+        f"a value of type {shown(type(value).__name__)} is not an example headstart can read. "
+        "Give paths, bytes, PIL images, numpy arrays or strings."
+    )

@@ -1,0 +1,37 @@
+"""Input specifications: everything that must be equal for a network to see what it was trained to see. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Fit = Literal["crop", "squish", "pad"]
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """RGB images for a network.
+
+    size: side of the square the network gets, in pixels.
+    mean, std: per channel, for values in [0, 1].
+    crop: the short side is resized to round(size / crop) and the centre cut out; 1.0 keeps all of a square picture.
+    fit: 'crop' as above; 'squish' resizes both sides to size (aspect ratio lost); 'pad' adds borders in the mean colour.
+    interpolation: 'bilinear' | 'bicubic' (Pillow's, antialiased).
+    """
+
+    size: int = 224
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    crop: float = 0.875
+    fit: Fit = "crop"
+    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+
+
+@dataclass(frozen=True)
+class VectorSpec:
+    """Numbers that are features already. width: D."""
+
+    width: int
+
+
+InputSpec = ImageSpec | VectorSpec

@@ -1,0 +1,264 @@
+"""The folder of a run: every file name in one place, who owns it, and what the run was."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from headstart.base.config import from_dict, to_dict
+from headstart.base.errors import DataError, EnvironmentFault, shown
+from headstart.base.files import disk_fault, make_folder, read_json, write_json
+from headstart.records.audit import Audit, SplitRecord
+from headstart.records.evaluation import Evaluation
+from headstart.records.heads import HeadRecord
+from headstart.records.predictions import Predictions
+
+SCHEMA = 1
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class BackboneRecord:
+    """The network that made the features: facts of its card, and what was loaded."""
+
+    name: str
+    architecture: str
+    parameters: int
+    feature_dim: int
+    licence: str
+    trained_on: str
+    weights_file: str  # name only, no path
+    weights_sha256: str
+    weights_size: int
+    loader: str
+    matched: int  # tensors of the network that were filled from the file
+    expected: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RunnerTrial:
+    """One way to run the frozen network, timed on this machine. cosine: lowest, to float32 features."""
+
+    name: str
+    images_per_s: float
+    cosine: float
+    accepted: bool
+
+
+@dataclass(frozen=True)
+class FeatureRecord:
+    """The one pass through the network."""
+
+    key: str
+    runner: str
+    trials: tuple[RunnerTrial, ...]
+    images: int
+    from_cache: int
+    seconds: float
+    preprocessing: Mapping[str, Any]
+    preprocessing_check: str = ""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds by step of the story, in order."""
+
+    steps: tuple[tuple[str, float], ...]
+
+    @property
+    def total(self) -> float:
+        return sum(s for _, s in self.steps)
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """run.json: what was asked, with which versions, on what, and how it ended."""
+
+    schema: int
+    command: str
+    config: Mapping[str, Any]
+    versions: Mapping[str, str]
+    machine: Mapping[str, str]
+    seed: int
+    created: str  # UTC, ISO 8601
+    data_fingerprint: str = ""
+    status: str = "running"  # "running" | "done"
+    backbone: BackboneRecord | None = None
+    features: FeatureRecord | None = None
+    timing: Timing | None = None
+    model_sha256: str = ""
+    notes: tuple[str, ...] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths and records of one run. Reading never changes anything."""
+
+    path: Path
+
+    @property
+    def run(self) -> Path:
+        return self.path / "run.json"
+
+    @property
+    def audit(self) -> Path:
+        return self.path / "audit.json"
+
+    @property
+    def split(self) -> Path:
+        return self.path / "split.json"
+
+    @property
+    def heads(self) -> Path:
+        return self.path / "heads.json"
+
+    @property
+    def evaluation(self) -> Path:
+        return self.path / "evaluation.json"
+
+    @property
+    def predictions(self) -> Path:
+        return self.path / "predictions.npz"
+
+    @property
+    def pictures(self) -> Path:
+        """Thumbnails for the report: pictures.json, {id: {'shown': data URI, 'seen': data URI}}."""
+        return self.path / "pictures.json"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def owner(self) -> Path:
+        return self.path / "owner.json"
+
+    def save(self, record: RunRecord | Audit | SplitRecord | HeadRecord | Evaluation) -> None:
+        place = {
+            RunRecord: self.run,
+            Audit: self.audit,
+            SplitRecord: self.split,
+            HeadRecord: self.heads,
+            Evaluation: self.evaluation,
+        }[type(record)]
+        write_json(place, to_dict(record))
+
+    def load(self, cls: type[R]) -> R:
+        place: dict[type, Path] = {
+            RunRecord: self.run,
+            Audit: self.audit,
+            SplitRecord: self.split,
+            HeadRecord: self.heads,
+            Evaluation: self.evaluation,
+        }
+        path = place[cls]
+        if not path.exists():
+            raise DataError(
+                f"{shown(path)} is not there: {shown(self.path)} is not a finished run. "
+                "Name a folder that 'headstart fit … --out FOLDER' has written."
+            )
+        values = read_json(path)
+        if cls is RunRecord and isinstance(values, dict) and values.get("schema", 0) > SCHEMA:
+            raise DataError(f"{shown(path)} was written by a newer headstart (schema {values['schema']}; this is {SCHEMA}).")
+        return from_dict(cls, values, where=path.name)
+
+    def load_predictions(self) -> Predictions:
+        return Predictions.load(self.predictions)
+
+
+class Ownership:
+    """One process at a time writes into a run folder.
+
+    ``owner.json`` is created with O_EXCL and names host, pid and the start time of the process; a dead owner on this
+    host is taken over. Use as a context manager.
+    """
+
+    def __init__(self, run: RunFolder) -> None:
+        self.path = run.owner
+        self.took_over = ""
+
+    def __enter__(self) -> Ownership:
+        make_folder(self.path.parent)
+        for _ in range(2):
+            try:
+                descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+            except FileExistsError:
+                self._take_over_if_dead()
+                continue
+            except OSError as error:
+                raise disk_fault(error, self.path) from error
+            with os.fdopen(descriptor, "w") as file:
+                json.dump(_myself(), file)
+            return self
+        raise EnvironmentFault(f"EN70 {shown(self.path.parent)} is being started by another process. Try again.")
+
+    def _take_over_if_dead(self) -> None:
+        try:
+            owner = json.loads(self.path.read_text())
+            host, pid, since = str(owner["host"]), int(owner["pid"]), str(owner["since"])
+            started = str(owner.get("started", ""))
+        except FileNotFoundError:
+            return
+        except (ValueError, KeyError, TypeError, OSError):
+            host, pid, since, started = socket.gethostname(), -1, "an unknown time", ""
+            if time.time() - self.path.stat().st_mtime < 5:  # just being written by its owner
+                time.sleep(0.2)
+                with suppress(OSError, ValueError, KeyError, TypeError):
+                    owner = json.loads(self.path.read_text())
+                    host, pid, started = str(owner["host"]), int(owner["pid"]), str(owner.get("started", ""))
+        if host != socket.gethostname() or (_is_alive(pid) and _start_of(pid) == started):
+            raise EnvironmentFault(
+                f"EN70 {shown(self.path.parent)} is in use by process {pid} on {shown(host)} since {shown(since)}. "
+                f"Choose another --out, wait for it, or delete {shown(self.path)} if that process is gone."
+            )
+        self.took_over = f"the process that owned this folder (pid {pid}, since {since}) is gone; taking over"
+        with suppress(FileNotFoundError):
+            self.path.unlink()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with suppress(OSError):
+            self.path.unlink()
+
+
+def _myself() -> dict[str, Any]:
+    pid = os.getpid()
+    since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return {"host": socket.gethostname(), "pid": pid, "started": _start_of(pid), "since": since}
+
+
+def _is_alive(pid: int) -> bool:
+    if pid <= 0:
+        return False
+    if sys.platform == "win32":
+        return True  # no harmless probe there; the message says what to delete
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _start_of(pid: int) -> str:
+    """Start time of a process in clock ticks since boot, so that a reused pid is not taken for the old process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+    except (OSError, IndexError):
+        return ""

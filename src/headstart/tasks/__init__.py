@@ -1,0 +1,1 @@
+"""What is predicted: one small file per kind of target."""
