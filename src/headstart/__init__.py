@@ -29,7 +29,25 @@ _WHERE = {
     "predict": "headstart.workflow.predict",
 }
 
-__all__ = ["__version__", *sorted(_WHERE)]  # noqa: PLE0604 - names are resolved by __getattr__
+__all__ = [
+    "BackboneCard",
+    "Dataset",
+    "Evaluation",
+    "FitConfig",
+    "HeadstartError",
+    "Predictions",
+    "Predictor",
+    "TransferClassifier",
+    "TransferRegressor",
+    "__version__",
+    "catalogue",
+    "evaluate",
+    "fit",
+    "inspect",
+    "load",
+    "open_dataset",
+    "predict",
+]
 
 if TYPE_CHECKING:
     from headstart.backbones.card import BackboneCard

@@ -33,7 +33,7 @@ def from_dict(cls: type[T], values: Any, *, where: str = "config") -> T:
     """An instance of the dataclass ``cls`` from plain values; DataError CF23 on unknown, missing or ill-typed keys."""
     if not isinstance(values, Mapping):
         raise DataError(f"CF23 {where}: expected a table of keys for {cls.__name__}, got {type(values).__name__}.")
-    hints = _hints(cls)
+    hints = _hints(cls)  # type: ignore[arg-type]
     for key in values:
         if key not in hints:
             raise DataError(f"CF23 {where}: unknown key '{shown(key)}'.{did_you_mean(str(key), hints)}")

@@ -7,7 +7,7 @@
     ├── Refused (ValueError)               unsafe input: not opened, nothing run    exit 3
     │   └── BundleError                    a model folder that is not what was saved
     ├── EnvironmentFault (OSError)         disk, permission, memory, device         exit 4
-    │   └── MissingExtra (ImportError)     an optional package is not installed
+    ├── MissingExtra (ImportError)         an optional package is not installed     exit 4
     ├── TrainingFault (RuntimeError)       the fit itself went wrong                exit 5
     └── Stopped                            interrupted, can be taken up again       exit 75
 
@@ -51,8 +51,8 @@ class EnvironmentFault(HeadstartError, OSError):
     exit_code = 4
 
 
-class MissingExtra(EnvironmentFault, ImportError):
-    pass
+class MissingExtra(HeadstartError, ImportError):
+    exit_code = 4
 
 
 class TrainingFault(HeadstartError, RuntimeError):

@@ -151,7 +151,9 @@ def read_json(path: Path, *, largest: int = 64 * 2**20) -> Any:
     try:
         size = path.stat().st_size
         if size > largest:
-            raise DataError(f"CF24 {shown(path)}: {human_bytes(size)} of JSON; at most {human_bytes(largest)} are read.")
+            raise DataError(
+                f"CF24 {shown(path)}: {human_bytes(size)} of JSON; at most {human_bytes(largest)} are read."
+            )
         text = path.read_bytes().decode("utf-8")
     except OSError as error:
         raise DataError(f"CF24 {shown(path)} cannot be read: {error.strerror}.") from error

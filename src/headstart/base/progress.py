@@ -61,7 +61,9 @@ class Quiet:
 QUIET = Quiet()
 
 
-def track(items: Iterable[T], observer: Observer, what: str, *, total: int | None = None, unit: str = "") -> Iterator[T]:
+def track(
+    items: Iterable[T], observer: Observer, what: str, *, total: int | None = None, unit: str = ""
+) -> Iterator[T]:
     """Yield ``items``, telling ``observer`` how far it is."""
     if total is None and isinstance(items, Sequence):
         total = len(items)

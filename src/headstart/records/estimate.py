@@ -20,9 +20,9 @@ class Estimate:
     level: float = 0.95
 
     def __str__(self) -> str:
-        if self.value != self.value:  # noqa: PLR0124 - NaN test
+        if self.value != self.value:
             return "–"
-        if self.low != self.low:  # noqa: PLR0124
+        if self.low != self.low:
             return f"{self.value:.3f}, n = {self.n}"
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}], n = {self.n}"
 

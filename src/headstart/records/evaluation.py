@@ -33,7 +33,7 @@ class Baseline:
     """Something simpler on the same test examples. gain: model minus baseline, paired; p_value: exact McNemar.
 
     key: 'majority' | 'pixels' | 'random-network' | ….  trained_on / n: examples used (a subsample is said in ``what``).
-    reference: the model's own score under the baseline's conditions (equal to the headline unless a subsample was used).
+    reference: the model's own score under the baseline's conditions (the headline itself unless a subsample was used).
     """
 
     key: str

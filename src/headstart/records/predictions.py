@@ -6,6 +6,7 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -67,7 +68,7 @@ class Predictions:
 
     def save(self, path: Path) -> None:
         """One .npz without pickle."""
-        arrays = {
+        arrays: dict[str, Any] = {
             "ids": np.asarray([i.encode("utf-8", "surrogateescape") for i in self.ids], dtype=np.bytes_),
             "scores": self.scores,
             "labels": np.asarray([i.encode("utf-8", "surrogateescape") for i in self.labels], dtype=np.bytes_),

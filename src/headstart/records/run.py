@@ -173,7 +173,9 @@ class RunFolder:
             )
         values = read_json(path)
         if cls is RunRecord and isinstance(values, dict) and values.get("schema", 0) > SCHEMA:
-            raise DataError(f"{shown(path)} was written by a newer headstart (schema {values['schema']}; this is {SCHEMA}).")
+            raise DataError(
+                f"{shown(path)} was written by a newer headstart (schema {values['schema']}; this is {SCHEMA})."
+            )
         return from_dict(cls, values, where=path.name)
 
     def load_predictions(self) -> Predictions:
