@@ -67,6 +67,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if not isinstance(value, list | tuple):
             raise DataError(f"CF23 {where}: expected a list, got {type(value).__name__}.")
         if origin is tuple and arguments and arguments[-1] is not Ellipsis:
+            if len(value) != len(arguments):
+                raise DataError(f"CF23 {where}: expected {len(arguments)} values, got {len(value)}.")
             return tuple(_convert(a, v, f"{where}[{i}]") for i, (a, v) in enumerate(zip(arguments, value, strict=True)))
         items = [_convert(arguments[0] if arguments else Any, v, f"{where}[{i}]") for i, v in enumerate(value)]
         return tuple(items) if origin is tuple else items

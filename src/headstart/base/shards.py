@@ -59,8 +59,10 @@ class ShardStore:
             keys.append(column)
             places.append(np.stack([np.full(len(column), number), np.arange(len(column))], axis=1))
         all_keys, all_places = np.concatenate(keys), np.concatenate(places)
-        _, first = np.unique(all_keys[:, 0], return_index=True)
-        self._keys, self._places = all_keys[first], all_places[first]
+        self._keys, first = np.unique(all_keys, axis=0, return_index=True)
+        self._places = all_places[first]
+        _, alike = np.unique(self._keys[:, 0], return_counts=True)
+        self._longest_run = int(alike.max(initial=0))  # keys that share their first half: 1, short of a miracle
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -70,8 +72,12 @@ class ShardStore:
         if not len(self._keys) or not len(keys):
             return np.full(len(keys), -1)
         wanted = _key_pairs(b"".join(keys))
-        at = np.searchsorted(self._keys[:, 0], wanted[:, 0]).clip(max=len(self._keys) - 1)
-        return np.where((self._keys[at] == wanted).all(axis=1), at, -1)
+        found = np.full(len(wanted), -1)
+        start = np.searchsorted(self._keys[:, 0], wanted[:, 0])
+        for step in range(self._longest_run):
+            at = (start + step).clip(max=len(self._keys) - 1)
+            found = np.where((self._keys[at] == wanted).all(axis=1), at, found)
+        return found
 
     def __contains__(self, key: bytes) -> bool:
         return bool(self.find([key])[0] >= 0)

@@ -1,1 +1,1 @@
-""""""
+"""Predictions → Evaluation. numpy only: nothing here has ever seen a model."""

@@ -131,6 +131,11 @@ class RunFolder:
         return self.path / "predictions.npz"
 
     @property
+    def training_keys(self) -> Path:
+        """16 bytes for each training example: its content key, by which a later evaluation notices what was learnt."""
+        return self.path / "training_keys.bin"
+
+    @property
     def pictures(self) -> Path:
         """Thumbnails for the report: pictures.json, {id: {'shown': data URI, 'seen': data URI}}."""
         return self.path / "pictures.json"

@@ -1,1 +1,1 @@
-""""""
+"""The stories: inspect, fit, evaluate, predict. One file each, read top to bottom."""

@@ -1,1 +1,1 @@
-""""""
+"""Heads fitted on cached features, and the choice between them by evidence."""

@@ -1,1 +1,11 @@
-""""""
+"""Readers: each turns one kind of source into examples. The first in READERS that recognises a source reads it."""
+
+from headstart.data.readers.arrays import Arrays
+from headstart.data.readers.frames import Frames
+from headstart.data.readers.image_folder import ImageFolder
+from headstart.data.readers.reader import Found, Reader, Request
+from headstart.data.readers.table import Table
+
+READERS: tuple[Reader, ...] = (Table(), ImageFolder(), Frames(), Arrays())
+
+__all__ = ["READERS", "Arrays", "Found", "Frames", "ImageFolder", "Reader", "Request", "Table"]

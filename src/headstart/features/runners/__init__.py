@@ -1,1 +1,1 @@
-""""""
+"""Ways to run a frozen network: torch on any device, OpenVINO on a CPU."""

@@ -1,0 +1,73 @@
+"""What a head is: one linear layer; and what every family of heads can do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from headstart.adapt.heads.folds import Folds
+from headstart.adapt.heads.rotated import Rotated
+from headstart.tasks.task import Task
+
+Setting = Mapping[str, float | str]
+
+
+@dataclass(frozen=True)
+class LinearHead:
+    """logits = X weightᵀ + bias.  weight: (K, D) float64, bias: (K,) float64, as in torch.nn.Linear."""
+
+    weight: np.ndarray
+    bias: np.ndarray
+
+    def logits(self, X: np.ndarray) -> np.ndarray:
+        """(N, K) float64 for X (N, D) of any float type."""
+        out = np.empty((len(X), len(self.bias)))
+        for start in range(0, len(X), 4096):  # float64 copies of a block, never of all rows
+            rows = slice(start, start + 4096)
+            out[rows] = np.asarray(X[rows], np.float64) @ self.weight.T + self.bias
+        return out
+
+    def scaled(self, temperature: float) -> LinearHead:
+        """The head whose logits are these divided by ``temperature``."""
+        return LinearHead(self.weight / temperature, self.bias / temperature)
+
+    def shifted(self, bias: np.ndarray) -> LinearHead:
+        """The head whose logits are these plus ``bias`` (K,)."""
+        return LinearHead(self.weight, self.bias + bias)
+
+
+def fold_standardisation(head: LinearHead, mean: np.ndarray | float, scale: np.ndarray | float) -> LinearHead:
+    """A head on raw X that gives what ``head`` gives on (X − mean) / scale; mean, scale: (D,) or one number."""
+    weight = head.weight / scale
+    return LinearHead(weight, head.bias - weight @ np.broadcast_to(np.asarray(mean, np.float64), weight.shape[1]))
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """logits: (n, K), each row by models that have not seen it (NaN: never held out).  setting: what was kept."""
+
+    logits: np.ndarray
+    setting: Setting
+
+
+class HeadFamily(Protocol):
+    """One kind of head. rank: simplicity, 0 is simplest.  linear: can be saved as a layer of the network."""
+
+    name: str
+    rank: int
+    linear: bool
+
+    def fits(self, task: Task) -> bool:
+        """Does this kind of head make sense for the task?"""
+        ...
+
+    def cross_validate(self, rotated: Rotated, y: np.ndarray, task: Task, folds: Folds) -> OutOfFold:
+        """Choose the setting and judge it on held-out rows, sharing between folds what can be shared."""
+        ...
+
+    def fit(self, rotated: Rotated, y: np.ndarray, task: Task, setting: Setting) -> LinearHead:
+        """The head from all rows, on raw features. DataError for a kind that is not linear."""
+        ...

@@ -1,0 +1,61 @@
+"""Weights from the network, only when asked for and allowed. What arrives is read like any other untrusted file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from headstart.backbones.sources.listing import torch_cache
+from headstart.base.errors import EnvironmentFault, Refused, shown
+from headstart.base.files import make_folder
+
+
+def from_hub(backbone: str, repository: str, *, offline: bool, filename: str = "model.safetensors") -> Path:
+    """The file of a Hugging Face repository, from the cache or else fetched into it. EnvironmentFault if it cannot."""
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError
+
+    cached = try_to_load_from_cache(repository, filename)
+    if isinstance(cached, str):
+        return Path(cached)
+    if offline:
+        raise _offline(backbone)
+    try:
+        return Path(hf_hub_download(repository, filename))
+    except (OSError, HfHubHTTPError, ValueError) as error:  # no route, no such repository, gated, disk full
+        raise _failed(backbone, f"https://huggingface.co/{repository}", error) from error
+
+
+def from_url(backbone: str, url: str, *, offline: bool) -> Path:
+    """The file behind ``url``, from torch's cache or else fetched into it; its name ends with the start of its hash."""
+    import torch
+
+    path = torch_cache() / url.rsplit("/", 1)[-1]
+    if path.is_file():
+        return path
+    if offline:
+        raise _offline(backbone)
+    make_folder(path.parent)
+    expected = path.stem.rpartition("-")[2]
+    try:
+        torch.hub.download_url_to_file(url, str(path), hash_prefix=expected, progress=False)
+    except RuntimeError as error:  # its way of saying that the hash is wrong
+        raise Refused(f"CK06 {shown(path.name)}: what arrived is not what was announced ({error}). Refused.") from error
+    except OSError as error:
+        raise _failed(backbone, url, error) from error
+    return path
+
+
+def _offline(backbone: str) -> EnvironmentFault:
+    return EnvironmentFault(
+        f"EN75 the weights of {shown(backbone)} are not on this machine, and --offline forbids fetching them. "
+        "Fetch them once without --offline, give a file with --weights, or choose one that is here: headstart models"
+    )
+
+
+def _failed(backbone: str, where: str, error: Exception) -> EnvironmentFault:
+    reason = str(error).strip().splitlines()
+    return EnvironmentFault(
+        f"EN75 the weights of {shown(backbone)} could not be fetched from {where} "
+        f"({type(error).__name__}: {shown(reason[0][:160]) if reason else ''}). Check the connection, give a file with "
+        "--weights, or choose a backbone that is here: headstart models"
+    )

@@ -1,0 +1,124 @@
+"""``file:PATH``: a model folder on this machine, as timm, transformers or headstart write them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headstart.backbones.card import BackboneCard, Weights
+from headstart.backbones.sources.source import Request
+from headstart.base.config import from_dict
+from headstart.base.errors import DataError, NotInCatalogue, shown
+from headstart.base.files import read_json
+from headstart.base.seeds import number
+from headstart.inputs.spec import ImageSpec
+
+if TYPE_CHECKING:
+    from headstart.backbones.backbone import Architecture, Backbone
+
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin", "model.pth")
+_LARGEST_CONFIG = 2**20
+
+
+class LocalSource:
+    """Folders with a config.json and a weights file."""
+
+    name = "file"
+
+    def cards(self) -> Sequence[BackboneCard]:
+        return ()
+
+    def card(self, name: str) -> BackboneCard:
+        folder = Path(name.removeprefix("file:"))
+        if not folder.is_dir():
+            raise NotInCatalogue(
+                f"'{shown(name)}': there is no folder {shown(folder)}. file:PATH takes a folder with config.json and "
+                "model.safetensors; for a single weights file name its network and give the file with --weights."
+            )
+        architecture, spec = _opened(folder)
+        return _card(name, folder, architecture, spec)
+
+    def load(self, card: BackboneCard, request: Request) -> Backbone:
+        from headstart.backbones.checkpoint import read_checkpoint
+        from headstart.backbones.loading import load_random, with_checkpoint
+        from headstart.backbones.sources.transformers import TransformersArchitecture
+
+        folder = Path(card.weights.where)
+        architecture, _ = _opened(folder)
+        if not request.pretrained:
+            return load_random(card, architecture, number(0, "random", card.name))
+        checkpoint = read_checkpoint(request.weights or _weights_in(folder))
+        rename = architecture.native_names if isinstance(architecture, TransformersArchitecture) else None
+        return with_checkpoint(card, architecture, checkpoint, rename=rename)
+
+
+def _opened(folder: Path) -> tuple[Architecture, ImageSpec]:
+    from headstart.backbones.sources import timm, torchvision, transformers
+
+    path = folder / "config.json"
+    where = shown(path)
+    if not path.is_file():
+        raise DataError(f"{shown(folder)}: no config.json there, so its network is unknown.")
+    config = read_json(path, largest=_LARGEST_CONFIG)
+    if not isinstance(config, Mapping):
+        raise DataError(f"{where}: not a table of settings.")
+    if config.get("library") == "torchvision":
+        architecture = torchvision.architecture_from(config, where=where)
+        return architecture, from_dict(ImageSpec, config.get("preprocessing", {}), where=where)
+    if "architecture" in config:
+        cfg = config.get("pretrained_cfg") or config
+        if not isinstance(cfg, Mapping):
+            raise DataError(f"{where}: pretrained_cfg is not a table.")
+        return timm.architecture_from(config, where=where), timm.spec_from(cfg, where=where)
+    if "model_type" in config or "auto_map" in config:
+        return transformers.architecture_from(config, where=where), transformers.spec_from(
+            config, _processor(folder), where=where
+        )
+    raise DataError(f"{where}: names neither a timm 'architecture' nor a transformers 'model_type'.")
+
+
+def _processor(folder: Path) -> Mapping[str, Any]:
+    path = folder / "preprocessor_config.json"
+    processor = read_json(path, largest=_LARGEST_CONFIG) if path.is_file() else {}
+    if not isinstance(processor, Mapping):
+        raise DataError(f"{shown(path)}: not a table of settings.")
+    return processor
+
+
+def _weights_in(folder: Path) -> Path:
+    for name in _WEIGHTS:
+        if (folder / name).is_file():
+            return folder / name
+    split = sorted(folder.glob("*.index.json"))
+    if split:
+        raise DataError(
+            f"CK14 {shown(split[0])}: the weights are split over several files, which is not read. "
+            "Save the model again in one file (max_shard_size)."
+        )
+    raise DataError(f"{shown(folder)}: none of {', '.join(_WEIGHTS)} is there.")
+
+
+def _card(name: str, folder: Path, architecture: Architecture, spec: ImageSpec) -> BackboneCard:
+    from headstart.backbones.sources.measure import measured
+
+    facts = measured(
+        architecture,
+        name=name,
+        spec=spec,
+        licence="unknown (local folder)",
+        trained_on="unknown (local folder)",
+        where=str(folder),
+    )
+    return BackboneCard(
+        name=name,
+        modality="image",
+        architecture=facts.architecture,
+        input=spec,
+        feature_dim=facts.feature_dim,
+        parameters=facts.parameters,
+        licence=facts.licence,
+        trained_on=facts.trained_on,
+        weights=Weights("file", str(folder), here=True),
+        gmacs=facts.gmacs,
+    )

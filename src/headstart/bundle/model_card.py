@@ -1,0 +1,342 @@
+"""README.md of a model folder: what it is, how good, on what, under which licence, and how to open it anywhere.
+
+Readable on its own and by the Hugging Face hub (YAML front matter with ``model-index``). Names from data are text here
+and nothing else: quoted in the YAML, escaped in the Markdown. No path of the machine that made it is ever mentioned.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+from headstart.backbones.card import BackboneCard
+from headstart.base.errors import shown
+from headstart.bundle.manifest import Manifest
+from headstart.inputs.spec import ImageSpec
+from headstart.records.estimate import Estimate
+from headstart.records.evaluation import Evaluation
+
+HOME = "https://github.com/headstart-learn/headstart"
+MOST_CLASSES = 100  # rows of the table; labels.json has them all
+
+_MEANING = {
+    "classification": "Softmax of the outputs gives calibrated probabilities, one per class; they sum to 1.",
+    "multilabel": "Sigmoid of each output gives the calibrated probability of its label; 0.5 or more is a yes.",
+    "regression": "The outputs are the predicted values themselves, in the units of the training targets.",
+}
+_TO_SCORES = {"classification": ".softmax(-1)", "multilabel": ".sigmoid()", "regression": ""}
+_PIPELINE = {
+    "classification": "image-classification",
+    "multilabel": "image-classification",
+    "regression": "image-feature-extraction",
+}
+
+
+def model_card(manifest: Manifest, card: BackboneCard, evaluation: Evaluation | None) -> str:
+    """The whole README.md, deterministic for equal input."""
+    sections = [
+        _front_matter(manifest, evaluation),
+        _what(manifest, card),
+        _outputs(manifest),
+        _score(evaluation),
+        _training(manifest),
+        _without_headstart(manifest),
+        _with_headstart(manifest),
+        _limits(manifest, evaluation),
+        _licence(manifest),
+    ]
+    return "\n\n".join(section.strip("\n") for section in sections if section) + "\n"
+
+
+# -- for machines ----------------------------------------------------------------------------------------------------
+
+
+def _front_matter(manifest: Manifest, evaluation: Evaluation | None) -> str:
+    licence = manifest.licence.strip().lower()
+    plain = re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", licence) is not None
+    lines = ["---", f"license: {licence if plain else 'other'}"]
+    if not plain:
+        lines.append(f"license_name: {_yaml(manifest.licence or 'unknown')}")
+    lines.append(f"library_name: {manifest.opens_with}")
+    lines.append(f"pipeline_tag: {_PIPELINE[manifest.task.name]}")
+    if ":" not in manifest.backbone.name:  # a local file is no base model that anyone else could look up
+        lines.append(f"base_model: {_yaml(manifest.backbone.name)}")
+    lines += ["tags:", *(f"- {tag}" for tag in ("headstart", "transfer-learning", manifest.task.name))]
+    if evaluation is not None:
+        lines += _model_index(manifest, evaluation)
+    return "\n".join([*lines, "---"])
+
+
+def _model_index(manifest: Manifest, evaluation: Evaluation) -> list[str]:
+    lines = [
+        "model-index:",
+        f"- name: {_yaml(_title(manifest))}",
+        "  results:",
+        f"  - task: {{type: {_PIPELINE[manifest.task.name]}}}",
+        '    dataset: {name: "the user\'s own images", type: private}',
+        "    metrics:",
+    ]
+    for name, estimate in evaluation.metrics.items():
+        if estimate.value == estimate.value:
+            lines += [
+                f"    - type: {_yaml(name)}",
+                f"      value: {estimate.value:.6g}",
+                f"      name: {_yaml(_words(name, estimate))}",
+            ]
+    return lines
+
+
+def _yaml(text: str) -> str:
+    """A double-quoted YAML scalar; JSON strings in ASCII are that."""
+    return json.dumps(str(text))
+
+
+# -- for people ------------------------------------------------------------------------------------------------------
+
+
+def _title(manifest: Manifest) -> str:
+    return f"{_outputs_in_words(manifest)} on {manifest.backbone.name}"
+
+
+def _outputs_in_words(manifest: Manifest) -> str:
+    many = len(manifest.labels)
+    return {
+        "classification": f"{many} classes",
+        "multilabel": f"{many} label{'s' * (many > 1)}, any number at a time",
+        "regression": "one number" if many == 1 else f"{many} numbers",
+    }[manifest.task.name]
+
+
+def _what(manifest: Manifest, card: BackboneCard) -> str:
+    backbone, spec = manifest.backbone, manifest.input
+    reference = f" ({_text(card.reference)})" if card.reference else ""
+    return "\n".join(
+        [
+            f"# {_text(_title(manifest))}",
+            "",
+            f"An image model made by transfer learning with [headstart]({HOME}) on {_text(manifest.created[:10])}.",
+            f"The network is `{_code(backbone.architecture)}`{reference} with {backbone.parameters / 1e6:.1f} million "
+            f"parameters, pretrained on {_text(backbone.trained_on)} and kept frozen.",
+            f"A linear layer ({_text(manifest.head.family)}{_setting(manifest)}) was fitted on its "
+            f"{backbone.feature_dim} features.",
+            f"It sees RGB images of {spec.size} × {spec.size} pixels, {_fit_in_words(spec)}.",
+        ]
+    )
+
+
+def _setting(manifest: Manifest) -> str:
+    setting = ", ".join(f"{_text(k)} {_number(v)}" for k, v in manifest.head.setting.items())
+    return f", {setting}" if setting else ""
+
+
+def _fit_in_words(spec: ImageSpec) -> str:
+    return {
+        "crop": "the short side resized and the centre cut out"
+        if spec.crop == 1
+        else f"the short side resized to {int(spec.size / spec.crop)} and the centre cut out",
+        "squish": "both sides resized",
+        "pad": "the long side resized and borders added",
+    }[spec.fit]
+
+
+def _outputs(manifest: Manifest) -> str:
+    rows = []
+    for i, label in enumerate(manifest.labels[:MOST_CLASSES]):
+        count = manifest.counts.get(label)
+        rows.append(f"| {i} | {_text(label)} | {'–' if count is None else count} |")
+    more = len(manifest.labels) - MOST_CLASSES
+    rest = f"\n\n… and {more} more: see `labels.json`." if more > 0 else ""
+    table = "\n".join(["| output | name | training examples |", "|---|---|---|", *rows])
+    return f"## Outputs\n\n{_MEANING[manifest.task.name]}\n\n{table}{rest}"
+
+
+def _score(evaluation: Evaluation | None) -> str:
+    if evaluation is None:
+        return "## How good\n\nNot evaluated."
+    score = evaluation.score
+    lines = [
+        "## How good",
+        "",
+        f"**{_text(_words(evaluation.headline, score))}**, {_how_in_words(evaluation)}",
+        "",
+        "| | value | interval | n |",
+        "|---|---|---|---|",
+        *(_row(name, estimate) for name, estimate in evaluation.metrics.items() if estimate.value == estimate.value),
+    ]
+    if evaluation.baselines:
+        lines += [
+            "",
+            f"Beside it, {_text(evaluation.headline)} of simpler things:",
+            "",
+            "| | value | interval | n |",
+            "|---|---|---|---|",
+        ]
+        lines += [_row(b.what, b.score) for b in evaluation.baselines]
+    if evaluation.verdict is not None:
+        lines += ["", _text(evaluation.verdict.sentence)]
+    return "\n".join(lines)
+
+
+def _row(name: str, estimate: Estimate) -> str:
+    interval = "–" if estimate.low != estimate.low else f"{estimate.low:.3f} to {estimate.high:.3f}"
+    return f"| {_text(name)} | {estimate.value:.3f} | {interval} | {estimate.n} |"
+
+
+def _words(name: str, estimate: Estimate) -> str:
+    level = (
+        ""
+        if estimate.low != estimate.low
+        else f", {estimate.level:.0%} interval {estimate.low:.3f} to {estimate.high:.3f}"
+    )
+    return f"{name} {estimate.value:.3f}{level}, n = {estimate.n}"
+
+
+def _how_in_words(evaluation: Evaluation) -> str:
+    if evaluation.how == "cross-validation":
+        return "by cross-validation: every example judged by models that had not seen it."
+    return "on examples that were set aside and used for nothing else."
+
+
+def _training(manifest: Manifest) -> str:
+    if not manifest.trained_on_n:
+        return ""
+    return (
+        f"## Training data\n\n{manifest.trained_on_n:,} labelled images of the person who made this model. "
+        "They are not part of this folder."
+    )
+
+
+def _with_headstart(manifest: Manifest) -> str:
+    name = "probabilities" if manifest.task.name != "regression" else "values"
+    return f"""## Open it with headstart
+
+```python
+import headstart
+
+model = headstart.load(".")  # checks the hash of every file first
+print(model("photo.jpg"))  # {name} by name
+```"""
+
+
+def _limits(manifest: Manifest, evaluation: Evaluation | None) -> str:
+    said = [
+        "It was judged on images like those it was trained on. "
+        "On others (another camera, place, season) it can be worse: evaluate it there before relying on it.",
+    ]
+    if manifest.task.name == "classification":
+        said.append("It always names one of its classes, also for a picture of something else.")
+    if evaluation is not None and evaluation.n < 200:
+        said.append(f"It was judged on {evaluation.n} examples only; mind the interval.")
+    if manifest.rounded or manifest.runner != "torch-f32":
+        how = f"`{_code(manifest.runner)}`" + (", features rounded to float16" if manifest.rounded else "")
+        said.append(
+            f"The evaluation ran the network by {how}; headstart does the same where it can. "
+            "Other programs run it in float32, which changes scores slightly."
+        )
+    if manifest.opens_with == "transformers" and manifest.input.fit == "pad":
+        said.append("transformers has no word for padding to a square: it squeezes, so its scores differ.")
+    said.append(
+        "headstart applies the EXIF orientation, as the lines above do. It may decode large JPEGs at half their size."
+    )
+    return "## Limits\n\n" + "\n".join(f"- {sentence}" for sentence in said)
+
+
+def _licence(manifest: Manifest) -> str:
+    licence = _text(manifest.licence or "an unknown licence")
+    origin, digest = _code(manifest.backbone.name), _code(manifest.backbone.weights_sha256[:16])
+    return "\n".join(
+        [
+            "## Licence and origin",
+            "",
+            f"The pretrained weights are under {licence}; who shares this model shares them too.",
+            f"They came from `{origin}` (sha256 `{digest}…`).",
+            "`bundle.json` lists the SHA-256 of every file here; no file holds code or a pickle.",
+        ]
+    )
+
+
+# -- the lines that open it ------------------------------------------------------------------------------------------
+
+
+def _without_headstart(manifest: Manifest) -> str:
+    code = {
+        "timm": _timm_lines,
+        "torchvision": _torchvision_lines,
+        "transformers": _transformers_lines,
+    }.get(manifest.opens_with)
+    if code is None:
+        return ""
+    lines = code(manifest).strip()
+    return f"## Open it without headstart\n\nIn this folder (or write its path for `.`):\n\n```python\n{lines}\n```"
+
+
+def _timm_lines(manifest: Manifest) -> str:
+    return f"""
+import timm
+from PIL import Image, ImageOps
+
+model = timm.create_model("local-dir:.", pretrained=True).eval()
+transform = timm.data.create_transform(**timm.data.resolve_data_config(model=model))
+image = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")
+scores = model(transform(image)[None]){_TO_SCORES[manifest.task.name]}[0]
+print(dict(zip(model.pretrained_cfg["label_names"], scores.tolist())))
+"""
+
+
+def _torchvision_lines(manifest: Manifest) -> str:
+    return f"""
+import json
+from PIL import Image, ImageOps
+from safetensors.torch import load_file
+from torchvision import models, transforms as t
+
+config = json.load(open("./config.json", encoding="utf-8"))
+model = models.get_model(config["architecture"], num_classes=config["num_classes"], **config["model_args"]).eval()
+model.load_state_dict(load_file("./model.safetensors"))
+{_torchvision_transform(manifest.input)}
+image = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")
+scores = model(transform(image)[None]){_TO_SCORES[manifest.task.name]}[0]
+print(dict(zip(config["label_names"], scores.tolist())))
+"""
+
+
+def _torchvision_transform(spec: ImageSpec) -> str:
+    side, mode = spec.size, spec.interpolation.upper()
+    fill = tuple(round(255 * m) for m in spec.mean)
+    steps = {
+        "crop": f"t.Resize({int(side / spec.crop)}, t.InterpolationMode.{mode}), t.CenterCrop({side})",
+        "squish": f"t.Resize(({side}, {side}), t.InterpolationMode.{mode})",
+        "pad": f"lambda i: ImageOps.pad(i, ({side}, {side}), Image.Resampling.{mode}, color={fill})",
+    }[spec.fit]
+    return f"transform = t.Compose([{steps}, t.ToTensor(), t.Normalize({list(spec.mean)}, {list(spec.std)})])"
+
+
+def _transformers_lines(manifest: Manifest) -> str:
+    return f"""
+from PIL import Image, ImageOps
+from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+model = AutoModelForImageClassification.from_pretrained("./").eval()
+processor = AutoImageProcessor.from_pretrained("./", backend="pil")
+image = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")
+scores = model(**processor(image, return_tensors="pt")).logits{_TO_SCORES[manifest.task.name]}[0]
+print({{model.config.id2label[i]: score for i, score in enumerate(scores.tolist())}})
+"""
+
+
+# -- text ------------------------------------------------------------------------------------------------------------
+
+
+def _text(value: object) -> str:
+    """Any text as plain Markdown text: no markup, no HTML, no line break."""
+    escaped = shown(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_{}\[\]#|~])", r"\\\1", escaped)
+
+
+def _code(value: object) -> str:
+    """Any text inside backticks."""
+    return shown(value).replace("`", "'")
+
+
+def _number(value: float | str) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else _text(value)

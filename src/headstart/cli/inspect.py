@@ -1,0 +1,113 @@
+"""``headstart inspect``: what is there, what is wrong with it, what the split will be."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, get_args
+
+import typer
+
+from headstart.cli import options as o
+
+if TYPE_CHECKING:
+    from headstart.workflow.inspect import Inspection
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command("inspect")(inspect)
+
+
+def inspect(
+    data: str = typer.Argument(help="Folder of class folders, or a table of paths and targets."),
+    target: o.Target = None,
+    path_column: o.PathColumn = None,
+    split_column: o.SplitColumn = None,
+    group_by: o.GroupBy = None,
+    task: o.TaskOption = None,
+    encoding: o.Encoding = None,
+    allow_empty: o.AllowEmpty = True,
+    allow_outside: o.AllowOutside = False,
+    drop_unlabelled: o.DropUnlabelled = False,
+    max_pixels: o.MaxPixels = 50_000_000,
+    seed: o.Seed = 0,
+    cache: o.Cache = None,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> None:
+    """Look at every file once: what is there, what is wrong with it, and what the split will be."""
+    from headstart.base.config import to_dict
+    from headstart.cli.fit import one_of
+    from headstart.cli.show import Screen, emit
+    from headstart.workflow.config import DataConfig, FitConfig, TaskName
+    from headstart.workflow.inspect import inspect as look
+
+    config = FitConfig(
+        data=DataConfig(
+            target=target,
+            path_column=path_column,
+            split_column=split_column,
+            group_by=group_by,
+            task=one_of("--task", task, get_args(TaskName)) if task else None,
+            encoding=encoding,
+            allow_empty=allow_empty,
+            allow_outside=allow_outside,
+            drop_unlabelled=drop_unlabelled,
+            max_pixels=max_pixels,
+        ),
+        seed=seed,
+    )
+    screen = Screen(quiet=quiet)
+    try:
+        found = look(data, config=config, cache=cache, observer=screen)
+    finally:
+        screen.close()
+    if as_json:
+        emit({"audit": to_dict(found.audit), "split": to_dict(found.split), "problem": found.problem})
+    else:
+        _print(found)
+    if found.problem:
+        from headstart.base.errors import DataError
+
+        raise DataError(found.problem)
+
+
+def _print(found: Inspection) -> None:
+    from headstart.cli.show import line, table
+
+    audit = found.audit
+    line(f"{audit.usable:,} usable of {audit.rows:,} examples in {audit.origin}", "bold")
+    line(f"target: {audit.target} ({audit.target_reason})")
+    if audit.counts:
+        split = found.split
+        rows = [
+            [
+                name,
+                f"{count:,}",
+                f"{split.counts_train.get(name, 0):,}" if split else "–",
+                (f"{split.counts_test.get(name, 0):,}" if split.test else "–") if split else "–",
+            ]
+            for name, count in list(audit.counts.items())[:60]
+        ]
+        table("classes", [("class", "left"), ("examples", "right"), ("train", "right"), ("test", "right")], rows)
+        if len(audit.counts) > 60:
+            line(f"… and {len(audit.counts) - 60} more classes")
+    if audit.sizes:
+        width, height, count = audit.sizes[0]
+        more = f", {len(audit.sizes) - 1} other sizes" if len(audit.sizes) > 1 else ""
+        line(f"size: {width} × {height} ({count:,} images){more}")
+    for words, number in sorted(audit.skipped.items()):
+        line(f"skipped: {number:,} × {words}")
+    if audit.quarantined:
+        table(
+            f"left out: {len(audit.quarantined)} files",
+            [("file", "left"), ("", "left"), ("why", "left")],
+            [[q.id, q.code, q.reason] for q in audit.quarantined[:20]],
+        )
+        if len(audit.quarantined) > 20:
+            line(f"… and {len(audit.quarantined) - 20} more (all of them with --json)")
+    marks = {"stop": "✗", "warning": "!", "note": "·"}
+    styles = {"stop": "red", "warning": "yellow", "note": ""}
+    for finding in audit.findings:
+        line(f"{marks[finding.severity]} {finding.code} {finding.text}", styles[finding.severity])
+    if found.split:
+        line(f"split: {found.split.reason}")

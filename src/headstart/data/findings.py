@@ -1,0 +1,159 @@
+"""What the audit has to say, in sentences: one small function for each matter, each yielding none or a few findings."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from headstart.base.errors import listed, shown
+from headstart.data.dataset import Dataset
+from headstart.data.duplicates import LEAST_CONTRAST
+from headstart.data.survey import Survey
+from headstart.records.audit import Cluster, Finding, Leak
+
+MOST_QUARANTINED = 0.05
+FEW_IMAGES = 5
+STRONG_IMBALANCE = 10
+MANY_IDENTICAL = 10
+SHOWN_IDS = 10
+
+
+def finding(code: str, severity: str, text: str, ids: Sequence[str] = ()) -> Finding:
+    return Finding(code, severity, text, tuple(ids[:SHOWN_IDS]))
+
+
+def about_quarantine(dataset: Dataset, survey: Survey) -> Iterator[Finding]:
+    problems = [survey.problems[r] for r in sorted(survey.problems)]
+    if not problems:
+        return
+    share = len(problems) / len(dataset)
+    kinds = Counter(p.code for p in problems)
+    words = ", ".join(f"{n} × {code}" for code, n in sorted(kinds.items()))
+    too_many = share > MOST_QUARANTINED
+    advice = (
+        f"That is more than {MOST_QUARANTINED:.0%}: look at them first; --accept-bad goes on without them."
+        if too_many
+        else "They are left out and listed."
+    )
+    yield finding(
+        "DA26",
+        "stop" if too_many else "note",
+        f"{len(problems):,} of {len(dataset):,} files cannot be used ({share:.1%}: {words}). "
+        f"First: {shown(problems[0].id)}: {problems[0].reason}. {advice}",
+        [p.id for p in problems],
+    )
+
+
+def about_leaks(leaks: tuple[Leak, ...]) -> Iterator[Finding]:
+    for kind, code, severity in (("exact", "DA42", "stop"), ("near", "DA43", "warning")):
+        by_sides: dict[tuple[str, str], list[Leak]] = defaultdict(list)
+        for leak in leaks:
+            if leak.kind == kind:
+                by_sides[leak.sides].append(leak)
+        for (first, second), found in sorted(by_sides.items()):
+            files = "1 file is" if len(found) == 1 else f"{len(found):,} files are"
+            what = (
+                f"{files} in both {first} and {second}"
+                if kind == "exact"
+                else f"{len(found):,} pictures in {second} look like one in {first} (re-encoded, resized, mirrored)"
+            )
+            advice = "--accept-leakage goes on and marks the score." if kind == "exact" else "Look at the pairs."
+            yield finding(
+                code,
+                severity,
+                f"{what} (first: {shown(found[0].first)} = {shown(found[0].second)}). "
+                f"Scores would be too good. {advice}",
+                [leak.second for leak in found],
+            )
+
+
+def about_conflicts(conflicts: tuple[Cluster, ...]) -> Iterator[Finding]:
+    for kind, words in (("exact", "carry two labels"), ("near", "look the same but carry different labels")):
+        found = [c for c in conflicts if c.kind == kind]
+        if found:
+            images = sum(len(c.ids) for c in found)
+            first = found[0]
+            pair = next(i for i, t in enumerate(first.targets) if t != first.targets[0])
+            yield finding(
+                "DA44",
+                "warning",
+                f"{images:,} images {words} (first: {shown(first.ids[0])} is '{shown(first.targets[0])}', "
+                f"{shown(first.ids[pair])} is '{shown(first.targets[pair])}'). "
+                "Decide which is right, or leave both out.",
+                [i for c in found for i in c.ids],
+            )
+
+
+def about_duplicates(clusters: tuple[Cluster, ...]) -> Iterator[Finding]:
+    if clusters:
+        exact = sum(c.kind == "exact" for c in clusters)
+        surplus = sum(len(c.ids) - 1 for c in clusters)
+        yield finding(
+            "DA37",
+            "note",
+            f"{surplus:,} images repeat others: {exact:,} sets of identical files, {len(clusters) - exact:,} sets "
+            "that look the same. Each set is kept on one side of every split.",
+            [c.ids[0] for c in clusters],
+        )
+
+
+def about_classes(dataset: Dataset, rows: np.ndarray, counts: dict[str, int]) -> Iterator[Finding]:
+    if dataset.targets is None or dataset.target_kind != "single-label":
+        return
+    gone = sorted({str(t) for t in dataset.targets} - set(counts))
+    if gone:
+        yield finding("DA39", "warning", f"no usable image is left of: {listed(gone, most=5)}.")
+    single = [name for name, n in counts.items() if n == 1]
+    if single:
+        whose = (
+            f"class '{shown(single[0])}' has" if len(single) == 1 else f"{len(single)} classes ({listed(single)}) have"
+        )
+        yield finding(
+            "DA40",
+            "warning",
+            f"{whose} 1 image; it cannot be in both train and test. "
+            "Kept in train; its test score will be shown as “–”.",
+        )
+    few = [f"'{shown(name)}' ({n})" for name, n in counts.items() if 1 < n < FEW_IMAGES]
+    if few:
+        yield finding(
+            "DA40", "warning", f"few images to learn from and to judge by: {', '.join(few[:5])}; add some if you can."
+        )
+    if len(counts) > 1 and max(counts.values()) >= STRONG_IMBALANCE * min(counts.values()):
+        most, least = max(counts, key=lambda c: counts[c]), min(counts, key=lambda c: counts[c])
+        yield finding(
+            "DA48",
+            "note",
+            f"'{shown(most)}' has {counts[most]:,} images and '{shown(least)}' {counts[least]:,}: look at balanced "
+            "accuracy and at the scores of each class, not at accuracy alone.",
+        )
+
+
+def about_information(
+    dataset: Dataset, survey: Survey, rows: np.ndarray, clusters: tuple[Cluster, ...]
+) -> Iterator[Finding]:
+    plain = rows[survey.columns["std"][rows] < LEAST_CONTRAST]
+    if len(plain):
+        yield finding(
+            "DA37",
+            "warning",
+            f"low information {len(plain):,}: images of (nearly) one colour (first: {shown(dataset.ids[plain[0]])}).",
+            [dataset.ids[r] for r in plain[:SHOWN_IDS]],
+        )
+    crowds = [c for c in clusters if c.kind == "exact" and len(c.ids) >= max(MANY_IDENTICAL, len(rows) // 100)]
+    for crowd in crowds[:3]:
+        yield finding(
+            "DA37",
+            "warning",
+            f"duplicates {len(crowd.ids):,}: one and the same picture (first: {shown(crowd.ids[0])}); a placeholder?",
+            crowd.ids,
+        )
+
+
+def about_notes(dataset: Dataset) -> Iterator[Finding]:
+    for note in dataset.notes:
+        code = re.match(r"[A-Z]{2}\d\d ", note)
+        yield finding(code.group().strip() if code else "DA00", "note", note[code.end() :] if code else note)

@@ -1,0 +1,84 @@
+"""Lists and arrays from Python: paths, encoded bytes, PIL images, arrays of pixels, or rows of numbers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headstart.base.errors import DataError, shown
+from headstart.data.dataset import Modality
+from headstart.data.readers.reader import Containment, Found, Request, check_lengths, distinct, resolve_all
+from headstart.data.readers.text_tables import LineNumbers
+
+
+class Arrays:
+    name = "list or array"
+
+    def recognises(self, source: Any) -> bool:
+        return isinstance(source, list | tuple | np.ndarray)
+
+    def read(self, source: Any, request: Request) -> Found:
+        if isinstance(source, np.ndarray) and source.ndim == 2 and source.dtype.kind in "fiub":
+            return _found("vector", list(source), [str(i) for i in range(len(source))], request)
+        if isinstance(source, np.ndarray) and source.ndim not in (1, 3, 4):
+            raise DataError(
+                f"DA34 an array of shape {source.shape} is not a set of images. "
+                "Give (N, H, W), (N, H, W, 3), or (N, D) for features that are computed already."
+            )
+        values = list(source)
+        if not values:
+            raise DataError("DA32 the list is empty: there are no examples. Give paths, PIL images or arrays.")
+        _check_kinds(values)
+        if all(isinstance(v, str | os.PathLike) for v in values):
+            return _paths(values, request)
+        return _found("image", values, [str(i) for i in range(len(values))], request)
+
+
+def _paths(values: Sequence[Any], request: Request) -> Found:
+    written = [os.fspath(v) for v in values]
+    where, rows = "the list of paths", LineNumbers(len(written), first=0, word="item")
+    paths = resolve_all(written, rows, where, Containment(None, allow_outside=True))
+    return _found("image", paths, distinct([Path(w).as_posix() for w in written]), request)
+
+
+def _check_kinds(values: Sequence[Any]) -> None:
+    from PIL import Image
+
+    kinds = (str, os.PathLike, bytes, Image.Image, np.ndarray)
+    for row, value in enumerate(values):
+        if not isinstance(value, kinds):
+            raise DataError(
+                f"DA34 item {row} is a {shown(type(value).__name__)}; each must be a path, bytes, a PIL image "
+                "or an array."
+            )
+    if any(isinstance(v, str | os.PathLike) for v in values) and not all(
+        isinstance(v, str | os.PathLike) for v in values
+    ):
+        raise DataError("DA34 the list mixes paths with other values. Give paths only, or pictures only.")
+
+
+def _found(modality: Modality, values: Sequence[Any], ids: Sequence[str], request: Request) -> Found:
+    targets = None if request.y is None else _plain_list(request.y)
+    check_lengths(len(values), targets, "y")
+    return Found(
+        modality,
+        ids,
+        values,
+        targets,
+        target_name="y",
+        places=LineNumbers(len(values), first=0, word="row"),
+        origin=f"{len(values)} values in memory",
+    )
+
+
+def _plain_list(y: Any) -> list[Any]:
+    """y as Python values; an (N, K) array gives N tuples."""
+    if hasattr(y, "to_numpy"):
+        y = y.to_numpy()
+    if isinstance(y, np.ndarray):
+        return [tuple(row) for row in y.tolist()] if y.ndim > 1 else y.tolist()
+    return list(y)

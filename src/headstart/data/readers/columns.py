@@ -1,0 +1,232 @@
+"""Columns become examples: which one names the files, which one is the target, which one divides the data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headstart.base.errors import DataError, did_you_mean, listed, shown
+from headstart.data.readers.reader import IMAGE_EXTENSIONS, Found, Request, distinct, split_named
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_PATH_NAMES = (
+    *("path", "file", "file_name", "filename", "filepath", "file_path", "image", "image_path", "img", "img_path"),
+    *("image_file", "image_name", "picture", "photo"),
+)
+_TARGET_NAMES = (
+    *("label", "labels", "target", "targets", "class", "classes", "class_name", "category", "categories", "y"),
+    *("tag", "tags", "diagnosis", "species", "outcome"),
+)
+_SPLIT_NAMES = ("split", "subset", "partition", "set")
+
+
+def examples_of(
+    columns: Mapping[str, list[Any]],
+    places: Sequence[str],
+    *,
+    where: str,
+    origin: str,
+    request: Request,
+    files: Callable[[Sequence[str]], tuple[list[Path], list[str]]],
+) -> Found:
+    """The examples in a table. files: written paths → (Path of each, notes); where: the table's name for messages."""
+    if not places:
+        raise DataError(f"DA32 {shown(where)} has column names ({listed(columns, most=8)}) but no rows.")
+    path_column = _path_column(columns, where, request.path_column)
+    split_column = _split_column(columns, where, request.split_column, taken=(path_column,))
+    targets, target_name, reason = _targets(columns, where, request, taken=(path_column, split_column))
+    ids, values, notes = _values(columns[path_column], places, where, path_column, files)
+    used = {path_column, split_column, *(request.target if isinstance(request.target, tuple) else (target_name,))}
+    return Found(
+        "image",
+        ids,
+        values,
+        targets,
+        target_name=target_name,
+        reason=reason,
+        places=places,
+        splits=_splits(columns[split_column], places, where, split_column) if split_column else (),
+        meta={name: column for name, column in columns.items() if name not in used},
+        origin=origin,
+        notes=notes,
+    )
+
+
+# ---------------------------------------------------------------------------------------- which column is it
+
+
+def asked_for(name: str, columns: Mapping[str, Any], where: str, what: str, flag: str) -> str:
+    """``name`` if there is such a column; DataError TB63 with a suggestion otherwise."""
+    if name not in columns:
+        raise DataError(
+            f"TB63 {shown(where)} has no column '{shown(name)}' for the {what}.{did_you_mean(name, columns)} "
+            f"It has: {listed(columns, most=12)}. Name the right one with {flag}."
+        )
+    return name
+
+
+def _path_column(columns: Mapping[str, list[Any]], where: str, asked: str | None) -> str:
+    if asked is not None:
+        return asked_for(asked, columns, where, "paths", "--path-column")
+    by_name = _by_name(columns, _PATH_NAMES)
+    for name in by_name + [c for c in columns if c not in by_name]:
+        if _holds_paths(columns[name], by_name=name in by_name):
+            return name
+    raise DataError(
+        f"TB63 {shown(where)} has no column of image paths. It has: {listed(columns, most=12)}. "
+        "Name the right one with --path-column."
+    )
+
+
+def _by_name(columns: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """Columns with one of these names (case does not matter), in the order of ``names``."""
+    lower: dict[str, str] = {}
+    for column in columns:
+        lower.setdefault(column.strip().lower(), column)
+    return [lower[n] for n in names if n in lower]
+
+
+def _holds_paths(values: list[Any], *, by_name: bool) -> bool:
+    sample = [v for v in values[:200] if v not in (None, "")]
+    if not sample:
+        return False
+    if all(_inline_bytes(v) is not None for v in sample):
+        return True
+    if not all(isinstance(v, str | Path) for v in sample):
+        return False
+    pictures = sum(str(v).lower().endswith(IMAGE_EXTENSIONS) for v in sample)
+    return by_name or pictures >= 0.9 * len(sample)
+
+
+def _split_column(
+    columns: Mapping[str, list[Any]], where: str, asked: str | None, taken: tuple[str, ...]
+) -> str | None:
+    """The column asked for; or one called 'split' (…) that holds nothing but the usual words."""
+    if asked is not None:
+        return asked_for(asked, columns, where, "split", "--split-column")
+    for name in _by_name(columns, _SPLIT_NAMES):
+        words = {v for v in columns[name] if v not in (None, "")}
+        if name not in taken and words and all(isinstance(w, str) and split_named(w) for w in words):
+            return name
+    return None
+
+
+def _targets(
+    columns: Mapping[str, list[Any]], where: str, request: Request, taken: tuple[str | None, ...]
+) -> tuple[list[Any] | None, str, str]:
+    """(targets or None, column name, how it was found)."""
+    if request.y is not None:
+        return list(request.y), "y", ""
+    if isinstance(request.target, tuple):
+        for name in request.target:
+            asked_for(name, columns, where, "target", "--target")
+        several = list(zip(*(columns[name] for name in request.target), strict=True))
+        return several, ", ".join(request.target), ""
+    if request.target is not None:
+        name = asked_for(request.target, columns, where, "target", "--target")
+        if name in taken:
+            raise DataError(
+                f"TB63 {shown(where)}: column '{shown(name)}' cannot be the target and the path or split too."
+            )
+        return columns[name], name, ""
+    left = [c for c in columns if c not in taken]
+    by_name = [c for c in _by_name(columns, _TARGET_NAMES) if c not in taken]
+    if by_name:
+        return columns[by_name[0]], by_name[0], f"column '{shown(by_name[0])}' by its name"
+    if len(left) == 1 and left[0].strip():
+        return columns[left[0]], left[0], f"column '{shown(left[0])}', the only one left"
+    if left:
+        raise DataError(
+            f"TB63 {shown(where)} has no column that looks like the target (label, target, class, category, y). "
+            f"It has: {listed(left, most=12)}. Name the right one with --target."
+        )
+    return None, "target", ""
+
+
+# ---------------------------------------------------------------------------------------------------------- the values
+
+
+def _values(
+    column: list[Any],
+    places: Sequence[str],
+    where: str,
+    name: str,
+    files: Callable[[Sequence[str]], tuple[list[Path], list[str]]],
+) -> tuple[list[str], list[Any], list[str]]:
+    """(ids, values, notes) from paths, or from pictures that lie in the table itself."""
+    empty = [place for value, place in zip(column, places, strict=True) if value is None or value == ""]
+    if empty:
+        raise DataError(
+            f"TB64 {shown(where)}, column '{shown(name)}': {len(empty)} of {len(column)} rows have no path "
+            f"({listed(empty, most=5)}). Remove those rows."
+        )
+    inline = [_inline_bytes(value) for value in column]
+    if all(found is not None for found in inline):
+        pictures = [found for found in inline if found is not None]
+        ids = [hint or str(i) for i, (_, hint) in enumerate(pictures)]
+        return distinct(ids), [data for data, _ in pictures], []
+    written = [str(value) for value in column]
+    paths, notes = files(written)
+    return distinct([w.replace("\\", "/") for w in written]), paths, notes
+
+
+def _inline_bytes(value: Any) -> tuple[bytes, str] | None:
+    """(encoded picture, its name) where a cell holds the picture itself: bytes, or Hugging Face's {'bytes', 'path'}."""
+    if isinstance(value, bytes):
+        return value, ""
+    if isinstance(value, dict) and isinstance(value.get("bytes"), bytes):
+        return value["bytes"], str(value.get("path") or "")
+    return None
+
+
+def _splits(column: list[Any], places: Sequence[str], where: str, name: str) -> list[str | None]:
+    sides = [None if v in (None, "") else split_named(str(v)) for v in column]
+    odd = [
+        f"'{shown(v)}' ({place})"
+        for v, side, place in zip(column, sides, places, strict=True)
+        if side is None and v not in (None, "")
+    ]
+    if odd:
+        raise DataError(
+            f"TB65 {shown(where)}, column '{shown(name)}': {len(odd)} rows are neither train, validation nor test "
+            f"(first: {listed(odd)}). Write train, validation or test, or leave the cell empty."
+        )
+    return sides
+
+
+# --------------------------------------------------------------------------------------------------------- Arrow tables
+
+
+def arrow_columns(table: pa.Table, where: str) -> dict[str, list[Any]]:
+    """name → Python values; class numbers become names where Hugging Face's schema gives them. DataError TB56."""
+    double = sorted({n for n in table.column_names if table.column_names.count(n) > 1})
+    if double:
+        raise DataError(f"TB56 {shown(where)}: column '{shown(double[0])}' appears twice. Rename one of them.")
+    names = _class_labels(table.schema)
+    columns: dict[str, list[Any]] = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        values = column.to_pylist()
+        if name in names:
+            values = [names[name][v] if isinstance(v, int) and 0 <= v < len(names[name]) else v for v in values]
+        columns[name] = values
+    return columns
+
+
+def _class_labels(schema: pa.Schema) -> dict[str, list[str]]:
+    """column → class names, from the 'huggingface' metadata that ``datasets`` writes into Parquet files."""
+    raw = (schema.metadata or {}).get(b"huggingface")
+    if raw is None:
+        return {}
+    try:
+        features = json.loads(raw)["info"]["features"]
+        return {
+            name: [str(n) for n in feature["names"]]
+            for name, feature in features.items()
+            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and isinstance(feature["names"], list)
+        }
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}

@@ -1,0 +1,164 @@
+"""What a network might learn instead of what the pictures show: the kind of file, or which thing it was taken from."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+
+import numpy as np
+
+from headstart.base.errors import listed, shown
+from headstart.base.seeds import stream
+from headstart.data.dataset import Dataset
+from headstart.data.duplicates import correlation
+from headstart.data.findings import finding
+from headstart.data.survey import Survey
+from headstart.records.audit import Finding
+
+# ------------------------------------------------------------------------------------------------- what gives it away
+
+
+def about_give_aways(dataset: Dataset, survey: Survey, rows: np.ndarray) -> Iterator[Finding]:
+    """DA38: a property of the file that tells the class, so that a network may learn it instead of the picture."""
+    if dataset.targets is None or dataset.target_kind != "single-label" or len(rows) < 20:
+        return
+    _, y = np.unique([str(dataset.targets[r]) for r in rows], return_inverse=True)
+    if y.max() == 0:
+        return
+    names = sorted({str(dataset.targets[r]) for r in rows})
+    majority = np.bincount(y).max() / len(y)
+    for what, values in _properties(survey, rows).items():
+        _, x = np.unique(values, return_inverse=True)
+        right = left_out_accuracy(x, y)
+        if right - majority >= 0.1 and 1 - right <= 0.5 * (1 - majority):
+            yield finding(
+                "DA38",
+                "warning",
+                f"{what} alone tells the class of {right:.0%} of the images (guessing: {majority:.0%}): "
+                f"{_by_class(values, y, names)}. The model may learn the file instead of what it shows; "
+                "save all classes in the same way.",
+            )
+
+
+def _properties(survey: Survey, rows: np.ndarray) -> dict[str, np.ndarray]:
+    columns = survey.columns
+    width, height = columns["width"][rows].astype(float), columns["height"][rows].astype(float)
+    size = np.array([f"{w:.0f}×{h:.0f}" for w, h in zip(width, height, strict=True)])
+    return {
+        "the colour mode": columns["mode"][rows].astype(str),
+        "the file format": columns["format"][rows].astype(str),
+        "the image size": size,
+        "the aspect ratio": np.array([f"{a:.1f}" for a in width / height]),
+        "the number of pixels": np.array([f"2^{b:.0f}" for b in np.log2(width * height)]),
+    }
+
+
+def left_out_accuracy(x: np.ndarray, y: np.ndarray) -> float:
+    """Share of rows whose class is the commonest among the *other* rows with the same x; ties count as wrong.
+
+    x, y: (n,) non-negative integers. Leaving the row out keeps values that occur once from telling their class.
+    """
+    table = np.zeros((x.max() + 1, y.max() + 1))
+    np.add.at(table, (x, y), 1)
+    best = np.sort(table, axis=1)
+    others = np.where(table == best[:, -1:], best[:, -2:-1], best[:, -1:])  # the strongest rival of each class
+    return float((table[x, y] - 1 > others[x, y]).mean())
+
+
+def _by_class(values: np.ndarray, y: np.ndarray, names: list[str]) -> str:
+    words = []
+    for number, name in enumerate(names[:4]):
+        found = Counter(values[y == number].tolist())
+        value, count = found.most_common(1)[0]
+        share = count / sum(found.values())
+        words.append(f"{'all' if share == 1 else f'{share:.0%} of'} '{shown(name)}' are {value}")
+    return ", ".join(words) + (" …" if len(names) > 4 else "")
+
+
+# ----------------------------------------------------------------------------------------------------- hidden groups
+
+_GROUP_WORDS = re.compile(
+    r"(^|[_\W])(patient|subject|person|speaker|animal|plant|group|session|video|scene|site|slide)", re.I
+)
+SERIES_PATTERN = r"regex:([^/]+?)[_\-. ]\d+\.[^./]+$"
+
+
+def about_groups(dataset: Dataset, survey: Survey, rows: np.ndarray) -> Iterator[Finding]:
+    """Columns and file names that look as if several images came from one thing."""
+    for name, column in dataset.meta.items():
+        values = {str(column[r]) for r in rows if column[r] not in (None, "")}
+        if _GROUP_WORDS.search(name) and 1 < len(values) < len(rows):
+            yield finding(
+                "DA43",
+                "note",
+                f"column '{shown(name)}' has {len(values):,} values in {len(rows):,} rows: if these belong together, "
+                f"keep each on one side with --group-by {shown(name)}.",
+            )
+    yield from _about_series(dataset, rows)
+    yield from _about_same_names(dataset, survey, rows)
+
+
+def _about_series(dataset: Dataset, rows: np.ndarray) -> Iterator[Finding]:
+    """Names such as p017_03.jpg, p017_04.jpg: many prefixes, each with several numbers."""
+    found = [re.search(SERIES_PATTERN.removeprefix("regex:"), dataset.ids[r]) for r in rows]
+    prefixes = Counter(m.group(1) for m in found if m)
+    series = {p: n for p, n in prefixes.items() if n > 1 and re.search(r"\d", p)}
+    if len(series) >= 5 and sum(series.values()) >= 0.8 * len(rows) and len(prefixes) <= len(rows) / 2:
+        examples = listed(sorted(series), most=2)
+        yield finding(
+            "DA43",
+            "note",
+            f"the file names form {len(prefixes):,} numbered series (such as {examples}): if a series shows one thing, "
+            f"keep it on one side with --group-by '{SERIES_PATTERN}'.",
+        )
+
+
+def _about_same_names(dataset: Dataset, survey: Survey, rows: np.ndarray) -> Iterator[Finding]:
+    """The same file name under several classes: one thing before and after? Their thumbnails are compared."""
+    if dataset.target_kind != "single-label" or dataset.targets is None or len(rows) < 20:
+        return
+    places: dict[str, list[int]] = defaultdict(list)
+    for i, r in enumerate(rows):
+        places[dataset.ids[r].rpartition("/")[2].rpartition(".")[0]].append(i)
+    pairs = [
+        (group[0], other)
+        for group in places.values()
+        for other in group[1:]
+        if dataset.targets[rows[other]] != dataset.targets[rows[group[0]]]
+    ]
+    if len(pairs) < 0.25 * len(rows):
+        return
+    alike, usual = _likeness(survey, rows, pairs)
+    examples = shown(dataset.ids[rows[pairs[0][0]]].rpartition("/")[2])
+    if alike > usual + 0.1:
+        yield finding(
+            "DA43",
+            "warning",
+            f"{len(pairs):,} file names (such as {examples}) occur under several classes, and such pictures are more "
+            f"alike than others (correlation {alike:.2f} against {usual:.2f}): probably one thing seen twice. Keep "
+            r"them on one side with --group-by 'regex:([^/]+)\.[^.]+$'.",
+        )
+    else:
+        yield finding(
+            "DA43",
+            "note",
+            f"{len(pairs):,} file names (such as {examples}) occur under several classes; such pictures are no more "
+            f"alike than others (correlation {alike:.2f} against {usual:.2f}), so they are not kept together.",
+        )
+
+
+def _likeness(survey: Survey, rows: np.ndarray, pairs: list[tuple[int, int]]) -> tuple[float, float]:
+    """(median correlation of the pairs' thumbnails, of as many random pairs); from at most 500 of them."""
+    rng = stream(0, "same names")
+    chosen = [pairs[i] for i in rng.permutation(len(pairs))[:500]]
+    first, second = np.array([p[0] for p in chosen]), np.array([p[1] for p in chosen])
+    other = rng.permutation(second)
+
+    def thumbs(places: np.ndarray) -> np.ndarray:
+        return survey.tiny(rows[places]).reshape(len(places), -1).astype(np.float32)
+
+    return (
+        float(np.median(correlation(thumbs(first), thumbs(second)))),
+        float(np.median(correlation(thumbs(first), thumbs(other)))),
+    )

@@ -1,0 +1,224 @@
+"""Which runner is fastest here, and is it right? Told by a short timing, not by belief.
+
+A runner is accepted only when its features agree with torch float32 on real images: cosine of every image >= 0.999.
+The choice is remembered per network, machine and library versions, so that later runs neither time again nor change
+to another precision (which would be another cache key).
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headstart.base.config import from_dict, to_dict
+from headstart.base.errors import DataError, EnvironmentFault, TrainingFault
+from headstart.base.files import key_of, make_folder, read_json, write_json
+from headstart.base.optional import is_installed
+from headstart.features.runners.runner import Runner, run_all
+from headstart.records.run import RunnerTrial
+
+if TYPE_CHECKING:
+    from headstart.backbones.backbone import Backbone
+
+SAME = 0.999  # lowest cosine to float32 features
+SLOWER = 0.6  # a candidate whose first batch runs below this share of the best speed is not timed further
+
+
+@dataclass(frozen=True)
+class RunnerChoice:
+    """The name of the runner to use, what was tried for it, and a way to have it.
+
+    ``make`` converts or copies the network; it is not called when every feature is in the cache already.
+    """
+
+    name: str
+    trials: tuple[RunnerTrial, ...]
+    make: Callable[[], Runner]
+
+
+def choose_runner(
+    backbone: Backbone,
+    sample: Callable[[], np.ndarray],
+    *,
+    device: str = "auto",
+    memory: Path | None = None,
+    only: str | None = None,
+) -> RunnerChoice:
+    """The fastest runner whose features agree with float32.
+
+    sample: gives (n, S, S, 3) uint8, 8 to 32 real images; called only when something must be timed or compared.
+    memory: folder where choices are kept.  only: name of the one runner to use (from an earlier record).
+    """
+    device = best_device() if device == "auto" else device
+    place = memory / f"{key_of(_circumstances(backbone, device))}.json" if memory else None
+    if only is not None:
+        return RunnerChoice(only, (), lambda: agreeing(backbone, only, device, sample()))
+    known = _remembered(place) if place is not None and place.exists() else ()
+    if known:
+        return RunnerChoice(known[0].name, known, lambda: agreeing(backbone, known[0].name, device, sample()))
+    trials, best = _race(backbone, sample(), device)
+    if place is not None:
+        make_folder(place.parent)
+        write_json(place, [to_dict(t) for t in trials])
+    return RunnerChoice(trials[0].name, trials, lambda: best)
+
+
+def agreeing(backbone: Backbone, name: str, device: str, pixels: np.ndarray) -> Runner:
+    """The runner of that name, after it has agreed with float32 on ``pixels``; EnvironmentFault EN72 otherwise."""
+    runner = make_runner(backbone, name, device)
+    if runner is None:
+        names = ", ".join(offered(device))
+        raise EnvironmentFault(
+            f"EN72 this machine has no runner '{name}'. It offers: {names}. Choose one with --runner."
+        )
+    few = pixels[:8]
+    cosine = lowest_cosine(run_all(runner, few), float32_features(backbone, few))
+    if cosine < SAME:
+        raise EnvironmentFault(
+            f"EN72 the runner '{name}' disagrees with float32 on {backbone.card.name} "
+            f"(cosine {cosine:.5f}, needed {SAME}). Use --runner torch-f32."
+        )
+    return runner
+
+
+def float32_features(backbone: Backbone, pixels: np.ndarray) -> np.ndarray:
+    """The reference: plain torch on the CPU in float32."""
+    from headstart.features.runners.torch import TorchRunner
+
+    reference = run_all(TorchRunner(backbone, batch=len(pixels)), pixels)
+    if not np.isfinite(reference).all():
+        raise TrainingFault(
+            f"CK10 {backbone.card.name} gives NaN or infinite features in float32. Its weights are damaged."
+        )
+    return reference
+
+
+def _race(backbone: Backbone, pixels: np.ndarray, device: str) -> tuple[tuple[RunnerTrial, ...], Runner]:
+    reference = float32_features(backbone, pixels[:8])
+    trials: list[RunnerTrial] = []
+    runners: dict[str, Runner] = {}
+    converted = None
+    for name in offered(device):
+        if name.startswith("openvino") and converted is None:
+            from headstart.features.runners.openvino import convert
+
+            converted = convert(backbone)
+        runner = make_runner(backbone, name, device, converted=converted)
+        assert runner is not None, "an offered runner can be made"
+        fastest = max((t.images_per_s for t in trials if t.accepted), default=0.0)
+        trial = _time(runner, pixels, reference, fastest)
+        trials.append(trial)
+        if trial.accepted:
+            runners[name] = runner
+    if not runners:
+        raise TrainingFault("no runner agrees with float32 features")  # torch-f32 always does
+    trials.sort(key=lambda t: (not t.accepted, -t.images_per_s))
+    return tuple(trials), runners[trials[0].name]
+
+
+def _time(runner: Runner, pixels: np.ndarray, reference: np.ndarray, fastest: float) -> RunnerTrial:
+    tile = np.concatenate([pixels] * -(-2 * runner.batch // len(pixels)))[: 2 * runner.batch]
+    start = time.perf_counter()
+    features = run_all(runner, tile[: max(runner.batch, len(reference))])
+    speed = runner.batch / (time.perf_counter() - start)
+    cosine = lowest_cosine(features[: len(reference)], reference)
+    if cosine >= SAME and speed > SLOWER * fastest:
+        start = time.perf_counter()
+        run_all(runner, tile)
+        speed = max(speed, len(tile) / (time.perf_counter() - start))
+    return RunnerTrial(runner.name, round(speed, 1), round(cosine, 6), cosine >= SAME)
+
+
+def lowest_cosine(a: np.ndarray, b: np.ndarray) -> float:
+    """Smallest cosine between matching rows; -1 if any number is not finite."""
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return -1.0
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return float(((a * b).sum(axis=1) / np.maximum(norms, 1e-30)).min()) if len(a) else 1.0
+
+
+def offered(device: str) -> tuple[str, ...]:
+    """Names of the runners this machine offers, likely fastest first; nothing is built for it."""
+    if device != "cpu":
+        kind = device.partition(":")[0]
+        return (f"torch-bf16-nhwc-{kind}", f"torch-autocast-{kind}", f"torch-f32-{kind}")
+    names = []
+    if is_installed("openvino"):
+        from headstart.features.runners.openvino import has_bf16
+
+        names += [*(["openvino-bf16"] if has_bf16() else []), "openvino-f32"]
+    if cpu_has_bf16():
+        names += ["torch-bf16-nhwc", "torch-autocast-nhwc"]
+    return (*names, "torch-f32-nhwc", "torch-f32")
+
+
+def make_runner(backbone: Backbone, name: str, device: str = "auto", *, converted: Any = None) -> Runner | None:
+    """The runner of that name, unchecked, or None where this machine does not offer it.
+
+    converted: what runners.openvino.convert gave for this backbone, where it is at hand.
+    """
+    device = best_device() if device == "auto" else device
+    if name not in offered(device):
+        return None
+    if name.startswith("openvino"):
+        from headstart.features.runners.openvino import OpenVinoRunner, convert
+
+        model = converted if converted is not None else convert(backbone)
+        return OpenVinoRunner(model, backbone.spec.size, precision="bf16" if name.endswith("bf16") else "f32")
+    from headstart.features.runners.torch import Precision, TorchRunner
+
+    precision: Precision = "bf16" if "bf16" in name else "autocast" if "autocast" in name else "f32"
+    batch = 32 if device == "cpu" else 128
+    return TorchRunner(backbone, precision=precision, nhwc="nhwc" in name, device=device, batch=batch)
+
+
+def _remembered(place: Path) -> tuple[RunnerTrial, ...]:
+    try:
+        return tuple(from_dict(RunnerTrial, t, where=place.name) for t in read_json(place))
+    except (DataError, TypeError):
+        return ()  # a damaged note costs one more timing
+
+
+def best_device() -> str:
+    """'cuda', 'mps' or 'cpu'."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def cpu_has_bf16() -> bool:
+    """Whether torch multiplies bfloat16 natively on this CPU."""
+    import torch
+
+    capability = getattr(torch.backends.cpu, "get_cpu_capability", str)()
+    if not capability.startswith("AVX512"):
+        return False
+    flags = Path("/proc/cpuinfo")
+    return not flags.exists() or "avx512_bf16" in flags.read_text() or "amx_bf16" in flags.read_text()
+
+
+def _circumstances(backbone: Backbone, device: str) -> list[str]:
+    """What the fastest choice depends on."""
+    from importlib.metadata import version
+
+    import torch
+
+    libraries = [f"{n} {version(n)}" for n in ("torch", "openvino") if is_installed(n)]
+    processor = platform.processor()
+    with_model = Path("/proc/cpuinfo")
+    if with_model.exists():
+        lines = with_model.read_text().splitlines()
+        processor = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), processor)
+    gpu = torch.cuda.get_device_name() if device.startswith("cuda") else ""
+    threads = f"{torch.get_num_threads()} of {os.cpu_count()}"
+    return [backbone.card.architecture, str(backbone.spec), device, gpu, processor, threads, *libraries]

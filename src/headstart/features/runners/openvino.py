@@ -1,0 +1,66 @@
+"""OpenVINO on a CPU: the torch module is converted in memory; nothing is exported by hand.
+
+On 2 cores it ran EfficientNet-Lite0, ResNet-50 and ViT-S 11, 33 and 5 times faster than eager float32 (ASSETS).
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from headstart.base.optional import require
+from headstart.features.runners.runner import Done, padded
+
+if TYPE_CHECKING:
+    from headstart.backbones.backbone import Backbone
+
+
+class OpenVinoRunner:
+    """Batches go to as many streams as OpenVINO finds best; ``done`` is called from its threads.
+
+    precision: 'f32' or 'bf16' (only where the CPU has bfloat16 products, see has_bf16).
+    model: what convert() returned, so that both precisions share one conversion.
+    """
+
+    def __init__(self, model: Any, size: int, *, precision: Literal["f32", "bf16"], batch: int = 16) -> None:
+        openvino = require("openvino", extra="cpu")
+        self.name, self.batch = f"openvino-{precision}", batch
+        model = model.clone()
+        model.reshape([batch, size, size, 3])
+        compiled = openvino.Core().compile_model(
+            model, "CPU", {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "THROUGHPUT"}
+        )
+        self._queue = openvino.AsyncInferQueue(compiled)
+        self._queue.set_callback(_deliver)
+
+    def submit(self, pixels: np.ndarray, done: Done) -> None:
+        self._queue.start_async({0: padded(pixels, self.batch)}, (len(pixels), done))
+
+    def finish(self) -> None:
+        self._queue.wait_all()
+
+
+def _deliver(request: Any, userdata: tuple[int, Done]) -> None:
+    rows, done = userdata
+    done(np.array(request.get_output_tensor().data[:rows], dtype=np.float32))
+
+
+def convert(backbone: Backbone) -> Any:
+    """The network from uint8 pixels to features as an OpenVINO model, input shape open."""
+    import torch
+
+    openvino = require("openvino", extra="cpu")
+    size = backbone.spec.size
+    example = torch.zeros((1, size, size, 3), dtype=torch.uint8)
+    with torch.inference_mode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracer's advice about Python branches is not for users
+        traced = torch.jit.trace(backbone.from_pixels().eval(), example, check_trace=False)
+        return openvino.convert_model(traced, example_input=example)
+
+
+def has_bf16() -> bool:
+    """Whether this CPU multiplies bfloat16 natively (AVX512-BF16 or AMX)."""
+    openvino = require("openvino", extra="cpu")
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

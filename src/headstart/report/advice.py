@@ -1,0 +1,226 @@
+"""What to do next, in plain sentences derived from the records: one small rule a function.
+
+A rule returns a step or None. Rules only compare numbers that stand in the records; they claim nothing new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from headstart.base.config import to_dict
+from headstart.report import wording
+from headstart.report.reading import Records
+from headstart.report.wording import counted, estimate_words
+
+MOST_STEPS = 6
+WIDE = 0.05  # half an interval, above which we say that the number is vague
+FEW = 20  # training images of a class
+POORLY_CALIBRATED = 0.05
+IMBALANCED = 10  # largest class over smallest
+ENOUGH_TO_JUDGE = 5  # test images of a class before its recall is worth a sentence
+
+Step = dict[str, str]
+
+
+def next_steps(records: Records) -> list[Step]:
+    """At most MOST_STEPS steps, the weightiest first; the last one always says how to try the model elsewhere."""
+    found = [step for rule in RULES if (step := rule(records)) is not None]
+    closing = _try_elsewhere(records)
+    return found[: MOST_STEPS - len(closing)] + closing
+
+
+def _step(text: str, see: str = "") -> Step:
+    """see: id of the section of the report where the evidence stands."""
+    return {"text": text, "see": see}
+
+
+def _unfinished(records: Records) -> Step | None:
+    if records.run is None or records.run.status == "done":
+        return None
+    return _step("This run has not finished. Start the same command again: it goes on from what is there.", "repeat")
+
+
+def _stops(records: Records) -> Step | None:
+    found = [f for f in records.audit.findings if f.severity == "stop"] if records.audit else []
+    if not found:
+        return None
+    return _step(f"Mend this first: {found[0].text}", "data")
+
+
+def _leaks(records: Records) -> Step | None:
+    n = len(records.audit.leaks) if records.audit else 0
+    if not n:
+        return None
+    return _step(
+        f"{counted(n, 'picture is', 'pictures are')} on two sides of your own split, so the score may be too good. "
+        "Remove them from the test images, or let headstart divide the data.",
+        "leaks",
+    )
+
+
+def _no_transfer(records: Records) -> Step | None:
+    verdict = records.evaluation.verdict if records.evaluation else None
+    if verdict is None or verdict.answer == "yes":
+        return None
+    if verdict.answer == "no":
+        return _step(
+            "The pretrained network does not beat the simpler baseline. Try one that was trained on pictures closer to "
+            "yours ('headstart models' lists them), or keep the baseline.",
+            "answer",
+        )
+    return _step(
+        "These test images cannot show whether the pretrained network helps: the interval of the gain includes 0. "
+        "Judge again with more labelled images.",
+        "answer",
+    )
+
+
+def _label_issues(records: Records) -> Step | None:
+    n = len(records.evaluation.label_issues) if records.evaluation else 0
+    if not n:
+        return None
+    return _step(
+        f"Look through {counted(n, 'training image')} whose label may be wrong. "
+        "Correcting labels is usually the cheapest way to a better model.",
+        "labels",
+    )
+
+
+def _conflicts(records: Records) -> Step | None:
+    n = len(records.audit.conflicts) if records.audit else 0
+    if not n:
+        return None
+    return _step(
+        f"{counted(n, 'picture appears', 'pictures appear')} under more than one label. Decide which one is right.",
+        "conflicts",
+    )
+
+
+def _worst_class(records: Records) -> Step | None:
+    """Only a class whose recall is low beyond its own interval is worth a sentence."""
+    e = records.evaluation
+    if e is None or len(e.per_class) < 2:
+        return None
+    judged = [c for c in e.per_class if c.support >= ENOUGH_TO_JUDGE and not wording.is_nan(c.recall.value)]
+    if len(judged) < 2:
+        return None
+    worst = min(judged, key=lambda c: c.recall.value)
+    best = max(judged, key=lambda c: c.recall.value)
+    if wording.is_nan(worst.recall.high) or worst.recall.high >= best.recall.value:
+        return None
+    text = (
+        f"‘{worst.name}’ is found least often: recall {estimate_words(to_dict(worst.recall))} on "
+        f"{counted(worst.support, 'image')}{_mistaken_for(records, worst.name)}. "
+        "More varied examples of it should help most."
+    )
+    return _step(text, "classes")
+
+
+def _mistaken_for(records: Records, name: str) -> str:
+    e = records.evaluation
+    if e is None or not e.confusion or name not in e.labels:
+        return ""
+    at = e.labels.index(name)
+    row = [0 if j == at else n for j, n in enumerate(e.confusion[at])]
+    if not max(row, default=0):
+        return ""
+    other = row.index(max(row))
+    return f", most often taken for ‘{e.labels[other]}’ ({max(row)})"
+
+
+def _quarantined(records: Records) -> Step | None:
+    n = len(records.audit.quarantined) if records.audit else 0
+    if not n:
+        return None
+    return _step(f"{counted(n, 'file was', 'files were')} left out because they could not be used.", "quarantined")
+
+
+def _vague(records: Records) -> Step | None:
+    """Says so when the interval of the headline is wide for a share."""
+    e = records.evaluation
+    score = e.metrics.get(e.headline) if e else None
+    if e is None or score is None or not wording.metric_words(e.headline).is_share:
+        return None
+    half = (score.high - score.low) / 2
+    if not half > WIDE:  # NaN: no interval, nothing to say
+        return None
+    return _step(
+        f"{counted(e.n, 'image')} leave the score uncertain by about ±{half:.2f}. "
+        "Label more images before comparing it with another model.",
+        "results",
+    )
+
+
+def _few_examples(records: Records) -> Step | None:
+    counts = records.split.counts_train if records.split else {}
+    few = sorted((n, name) for name, n in counts.items() if n < FEW)
+    if not few:
+        return None
+    least = f"‘{few[0][1]}’ has {few[0][0]}"
+    some = "One class has" if len(few) == 1 else f"{len(few)} of {counted(len(counts), 'class', 'classes')} have"
+    return _step(f"{some} fewer than {FEW} training images ({least}). Label more of those first.", "data")
+
+
+def _imbalance(records: Records) -> Step | None:
+    counts = [n for n in records.audit.counts.values() if n] if records.audit else []
+    if len(counts) < 2 or max(counts) < IMBALANCED * min(counts):
+        return None
+    return _step(
+        f"The largest class has {max(counts) / min(counts):.0f} times as many images as the smallest: "
+        "read the scores by class, not the accuracy alone.",
+        "classes",
+    )
+
+
+def _calibration(records: Records) -> Step | None:
+    metrics = records.evaluation.metrics if records.evaluation else {}
+    ece = metrics.get("ece_after", metrics.get("ece"))
+    if ece is None or not ece.low > POORLY_CALIBRATED:
+        return None
+    return _step(
+        f"Confidence is off by {ece.value:.2f} on average even after scaling. Do not set thresholds on it yet.",
+        "calibration",
+    )
+
+
+def _not_linear(records: Records) -> Step | None:
+    """A head that is no linear layer scored best: the features need bending."""
+    heads = records.heads
+    if heads is None:
+        return None
+    best = [t for t in heads.trials if t.difference.value == 0]
+    if not best or any(t.linear for t in best):
+        return None
+    return _step(
+        f"{wording.head_name(best[0].name)} scored higher than every linear head: the classes are not separated by "
+        "straight lines in these features. Fine-tuning, or another network, may gain more.",
+        "heads",
+    )
+
+
+def _try_elsewhere(records: Records) -> list[Step]:
+    if records.evaluation is None or (records.run and records.run.status != "done"):
+        return []
+    return [
+        _step(
+            "Try the model on labelled images from another day or place before relying on it: "
+            "headstart evaluate RUN NEW-IMAGES gives the same numbers there."
+        )
+    ]
+
+
+RULES: tuple[Callable[[Records], Step | None], ...] = (
+    _unfinished,
+    _stops,
+    _leaks,
+    _no_transfer,
+    _label_issues,
+    _conflicts,
+    _worst_class,
+    _few_examples,
+    _vague,
+    _calibration,
+    _not_linear,
+    _quarantined,
+    _imbalance,
+)

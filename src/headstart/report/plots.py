@@ -1,0 +1,229 @@
+"""Charts as inline SVG, made by small functions.
+
+Horizontal positions are percentages, so a chart fills whatever width it is given without shrinking its text; words
+stand in HTML beside it. Colours come from classes in style.css: a style attribute would not pass the report's
+content-security-policy. Every value is escaped by ``_tag``; nothing else here makes markup.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from headstart.report.wording import is_nan, number, percent
+
+CELL = 10  # px, side of a cell of the large confusion matrix
+LABEL = 118  # px, room for its class names
+LABEL_LETTERS = 18
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Values low … high → 0 … 100 percent. ticks: round numbers inside."""
+
+    low: float
+    high: float
+    ticks: tuple[float, ...] = ()
+
+    def at(self, value: float) -> float:
+        share = (value - self.low) / (self.high - self.low)
+        return 100 * min(1.0, max(0.0, share))
+
+
+SHARES = Scale(0.0, 1.0, (0.0, 0.5, 1.0))
+
+
+def scale_for(estimates: Sequence[Mapping[str, Any] | None], *, most: float = math.inf) -> Scale:
+    """A scale with round ends that holds every value and interval; it need not start at 0 (dots, not bars).
+
+    most: no value can lie above this, e.g. 1.0 for shares.
+    """
+    values = [e[k] for e in estimates if e is not None for k in ("value", "low", "high") if not is_nan(e[k])]
+    if not values:
+        return SHARES
+    low, high = min(values), max(values)
+    step = _round_step((high - low) or abs(high) or 1.0)
+    first, last = math.floor(low / step - 0.2), math.ceil(high / step + 0.2)
+    if high <= most < last * step:
+        last = math.ceil(most / step - 1e-9)
+    return Scale(first * step, last * step, tuple(round(i * step, 10) for i in range(first, last + 1)))
+
+
+def _round_step(span: float) -> float:
+    """1, 2 or 5 times a power of ten, four to eight of them to the span."""
+    power = 10.0 ** math.floor(math.log10(span / 4))
+    return next(m * power for m in (1, 2, 5, 10) if span / (m * power) <= 6)
+
+
+def dot(estimate: Mapping[str, Any] | None, scale: Scale, *, kind: str = "plain") -> Markup:
+    """One row of a dot-and-interval chart. kind: 'model' is filled with the accent, 'plain' is an open circle."""
+    marks = [_line(scale.at(t), 0, scale.at(t), "100%", "grid") for t in scale.ticks]
+    if estimate is not None and not is_nan(estimate["value"]):
+        if _has_interval(estimate):
+            marks.append(_line(scale.at(estimate["low"]), "50%", scale.at(estimate["high"]), "50%", f"range {kind}"))
+        place = {"cx": _pc(scale.at(estimate["value"])), "cy": "50%", "r": 5, "class": f"dot {kind}"}
+        marks.append(_tag("circle", place))
+    return _svg("track", marks)
+
+
+def small(estimate: Mapping[str, Any] | None, scale: Scale = SHARES) -> Markup:
+    """The same for a cell of a table: a band with a stroke at the value, so that narrow intervals show too."""
+    marks = [_line(0, "50%", 100, "50%", "grid")]
+    if estimate is not None and not is_nan(estimate["value"]):
+        if _has_interval(estimate):
+            low, high = scale.at(estimate["low"]), scale.at(estimate["high"])
+            marks.append(_rect(low, max(high - low, 0.5), "band"))
+        at = scale.at(estimate["value"])
+        marks.append(_line(at, "10%", at, "90%", "stroke"))
+    return _svg("small", marks)
+
+
+def _has_interval(estimate: Mapping[str, Any]) -> bool:
+    return not is_nan(estimate["low"]) and not is_nan(estimate["high"])
+
+
+def axis(scale: Scale, *, ends_only: bool = False) -> Markup:
+    """The numbers under a dot chart, or over a column of small ones (ends_only)."""
+    digits = max((_digits(t) for t in scale.ticks), default=0)
+    texts = []
+    for n, tick in enumerate(scale.ticks):
+        last = n == len(scale.ticks) - 1
+        if ends_only and n and not last:
+            continue
+        anchor = "start" if n == 0 else "end" if last else "middle"
+        words = {"x": _pc(scale.at(tick)), "y": 12, "text-anchor": anchor}
+        texts.append(_tag("text", words, number(tick, digits)))
+    return _svg("axis", texts)
+
+
+def _digits(value: float) -> int:
+    text = f"{value:.10f}".rstrip("0")
+    return len(text.partition(".")[2])
+
+
+def bar(first: float, second: float, largest: float) -> Markup:
+    """Two amounts end to end: filled, then outlined, against the largest sum of all rows."""
+    one, both = 100 * first / (largest or 1), 100 * (first + second) / (largest or 1)
+    marks = [_rect(0, one, "filled")]
+    if second:
+        marks.append(_rect(one, both - one, "open"))
+    return _svg("bar", marks)
+
+
+def step_bar(start: float, length: float, total: float) -> Markup:
+    """A step of a story on the time axis of the whole."""
+    width = 100 * length / (total or 1)
+    return _svg(
+        "bar", [_line(0, "50%", 100, "50%", "grid"), _rect(100 * start / (total or 1), max(width, 0.4), "filled")]
+    )
+
+
+def reliability(bins: Sequence[Mapping[str, Any]], title: str) -> Markup:
+    """Share correct against confidence; the area of a dot is the number of images in the bin."""
+    filled = [b for b in bins if b["n"] and not is_nan(b["accuracy"]) and not is_nan(b["confidence"])]
+    most = max((b["n"] for b in filled), default=1)
+    marks = _square()
+    marks.append(_path([_place(b["confidence"], b["accuracy"]) for b in filled], "curve"))
+    for b in filled:
+        x, y = _place(b["confidence"], b["accuracy"])
+        words = f"confidence {percent(b['confidence'])}, correct {percent(b['accuracy'])}, n = {b['n']:,}"
+        circle = {"cx": x, "cy": y, "r": f"{2.5 + 7 * math.sqrt(b['n'] / most):.1f}", "class": "bubble"}
+        marks.append(_tag("circle", circle, _tag("title", {}, words)))
+    spoken = "; ".join(f"{number(b['confidence'], 2)} → {number(b['accuracy'], 2)} ({b['n']})" for b in filled)
+    return _figure("reliability", 268, 258, title, f"confidence → share correct (images): {spoken}", marks)
+
+
+SIDE, LEFT, TOP = 200.0, 52.0, 12.0  # px, the square of a reliability diagram
+
+
+def _place(x: float, y: float) -> tuple[float, float]:
+    return round(LEFT + SIDE * x, 1), round(TOP + SIDE * (1 - y), 1)
+
+
+def _square() -> list[Markup]:
+    """Frame, diagonal and axes from 0 to 1."""
+    marks = [_tag("rect", {"x": LEFT, "y": TOP, "width": SIDE, "height": SIDE, "class": "frame"})]
+    marks.append(_path([_place(0, 0), _place(1, 1)], "diagonal"))
+    for tick in (0.0, 0.5, 1.0):
+        x, y = _place(tick, tick)
+        marks.append(_tag("text", {"x": x, "y": TOP + SIDE + 17, "text-anchor": "middle"}, number(tick, 1)))
+        marks.append(_tag("text", {"x": LEFT - 8, "y": y + 4, "text-anchor": "end"}, number(tick, 1)))
+    middle = TOP + SIDE / 2
+    turned = {"transform": f"translate(12,{middle}) rotate(-90)", "text-anchor": "middle"}
+    marks.append(_tag("text", turned, "share correct"))
+    marks.append(_tag("text", {"x": LEFT + SIDE / 2, "y": TOP + SIDE + 38, "text-anchor": "middle"}, "confidence"))
+    return marks
+
+
+def _path(points: Sequence[tuple[float, float]], words: str) -> Markup:
+    return _tag("polyline", {"points": " ".join(f"{x},{y}" for x, y in points), "class": words})
+
+
+def heat(labels: Sequence[str], rows: Sequence[Sequence[int]], totals: Sequence[int]) -> Markup:
+    """A confusion matrix for many classes: one cell a pair, stronger with the share of its row; no cell for 0."""
+    k = len(rows)
+    cell = max(CELL, min(18, 640 // k))
+    marks = [_tag("rect", {"x": LABEL, "y": LABEL, "width": k * cell, "height": k * cell, "class": "frame"})]
+    for i, name in enumerate(labels[:k]):
+        middle = LABEL + (i + 0.5) * cell
+        words = _tag("title", {}, name)
+        marks.append(_tag("text", {"x": LABEL - 4, "y": middle + 3, "text-anchor": "end"}, words, _cut(name)))
+        turned = {"x": 0, "y": 0, "transform": f"translate({middle + 3},{LABEL - 4}) rotate(-90)"}
+        marks.append(_tag("text", turned, words, _cut(name)))
+    for i, row in enumerate(rows):
+        for j, n in enumerate(row):
+            if n:
+                marks.append(_cell(labels, i, j, n, totals[i], cell))
+    side = LABEL + k * cell + 1
+    right = sum(row[i] for i, row in enumerate(rows))
+    desc = f"{right} of {sum(totals)} on the diagonal. The commonest mistakes are listed in the table below."
+    return _figure("heat", side, side, f"Confusion matrix of {k} classes", desc, marks)
+
+
+def _cell(labels: Sequence[str], i: int, j: int, n: int, total: int, cell: int) -> Markup:
+    said = f"{labels[i]} called {labels[j]}: {n} of {total}" if i != j else f"{labels[i]}: {n} of {total} right"
+    place: dict[str, object] = {"x": LABEL + j * cell, "y": LABEL + i * cell, "width": cell - 1, "height": cell - 1}
+    look = {"class": "right" if i == j else "wrong", "fill-opacity": f"{0.25 + 0.75 * n / (total or 1):.2f}"}
+    return _tag("rect", place | look, _tag("title", {}, said))
+
+
+def tint(n: int, total: int) -> int:
+    """0 … 10, the class of a cell's background by its share of the row; any count at all is at least 1."""
+    return 0 if n == 0 else max(1, round(10 * n / (total or 1)))
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= LABEL_LETTERS else name[: LABEL_LETTERS - 1] + "…"
+
+
+def _pc(x: float) -> str:
+    return f"{x:.2f}%"
+
+
+def _line(x1: float, y1: object, x2: float, y2: object, words: str) -> Markup:
+    return _tag("line", {"x1": _pc(x1), "y1": y1, "x2": _pc(x2), "y2": y2, "class": words})
+
+
+def _rect(x: float, width: float, words: str) -> Markup:
+    return _tag("rect", {"x": _pc(x), "y": "15%", "width": _pc(max(0.0, width)), "height": "70%", "class": words})
+
+
+def _svg(words: str, marks: Sequence[Markup]) -> Markup:
+    """A chart that repeats a number standing beside it: silent for screen readers."""
+    return _tag("svg", {"class": words, "aria-hidden": "true"}, *marks)
+
+
+def _figure(words: str, width: float, height: float, title: str, desc: str, marks: Sequence[Markup]) -> Markup:
+    """A chart that speaks for itself, with a title and a description."""
+    size = {"class": words, "role": "img", "width": width, "height": height, "viewBox": f"0 0 {width} {height}"}
+    return _tag("svg", size, _tag("title", {}, title), _tag("desc", {}, desc), *marks)
+
+
+def _tag(name: str, attributes: Mapping[str, object], *children: Markup | str) -> Markup:
+    words = "".join(f' {key}="{escape(value)}"' for key, value in attributes.items())
+    inside = "".join(escape(child) for child in children)
+    return Markup(f"<{name}{words}>{inside}</{name}>")  # noqa: S704 - every part was escaped above

@@ -1,0 +1,43 @@
+"""A run folder, read once: every record that is there, None for what is not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from headstart.records.audit import Audit, SplitRecord
+from headstart.records.evaluation import Evaluation
+from headstart.records.heads import HeadRecord
+from headstart.records.run import RunFolder, RunRecord
+from headstart.report.pictures import Pictures
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Records:
+    """What a run folder holds; None for what is not there (yet)."""
+
+    name: str
+    run: RunRecord | None
+    audit: Audit | None
+    split: SplitRecord | None
+    heads: HeadRecord | None
+    evaluation: Evaluation | None
+    pictures: Pictures
+
+    @classmethod
+    def read(cls, run: RunFolder) -> Records:
+        def load(kind: type[R], path: Path) -> R | None:
+            return run.load(kind) if path.exists() else None
+
+        return cls(
+            run.path.resolve().name,
+            load(RunRecord, run.run),
+            load(Audit, run.audit),
+            load(SplitRecord, run.split),
+            load(HeadRecord, run.heads),
+            load(Evaluation, run.evaluation),
+            Pictures.read(run.pictures),
+        )

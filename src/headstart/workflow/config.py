@@ -1,0 +1,86 @@
+"""What a user can ask of ``fit``: one frozen tree, written into run.json, given back unchanged."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from headstart.base.errors import DataError, shown
+
+Balance = Literal["auto", "none", "weights", "logit-adjust"]
+TaskName = Literal["single-label", "multi-label", "regression"]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """How the data is read.
+
+    target, path_column, split_column: columns of a table; None: told from names and content.
+    group_by: column, or 'regex:…' on the id, whose equal values stay on one side of every split.
+    task: None: told from the target column.
+    accept_bad: go on although more than 5 % of the files are unusable.  accept_leakage: although train and test share.
+    max_pixels: pictures with more are quarantined before they are decoded.
+    """
+
+    target: str | None = None
+    path_column: str | None = None
+    split_column: str | None = None
+    group_by: str | None = None
+    task: TaskName | None = None
+    encoding: str | None = None
+    accept_bad: bool = False
+    accept_leakage: bool = False
+    allow_empty: bool = False
+    allow_outside: bool = False
+    drop_unlabelled: bool = False
+    max_pixels: int = 50_000_000
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """backbone: a name of the catalogue, or 'auto' (the first of the starter set that is here).
+
+    weights: local file for the backbone's parameters.  test_share: of the examples, sealed until the end.
+    folds: of the cross-validation that chooses.  resamples: of the bootstrap.
+    prove: compare with a randomly initialised copy of the network ('full' on all examples, 'auto' on a subsample).
+    """
+
+    data: DataConfig = DataConfig()
+    backbone: str = "auto"
+    weights: str | None = None
+    balance: Balance = "auto"
+    metric: str | None = None
+    test_share: float = 0.2
+    folds: int = 5
+    resamples: int = 1000
+    random_baseline: Literal["auto", "full", "off"] = "auto"
+    seed: int = 0
+    device: str = "auto"
+    runner: str | None = None
+    offline: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.test_share < 1:
+            raise DataError(f"CF23 test_share is {self.test_share}; it is a share of the examples, between 0 and 1.")
+        if self.folds < 2:
+            raise DataError(f"CF23 folds is {self.folds}; cross-validation needs at least 2.")
+        if self.resamples < 100:
+            raise DataError(f"CF23 resamples is {self.resamples}; intervals need at least 100.")
+
+
+def cache_folder(given: str | Path | None = None) -> Path:
+    """Where features are kept: ``given``, else $HEADSTART_CACHE, else the user's cache folder."""
+    chosen = given or os.environ.get("HEADSTART_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME") or (os.environ.get("LOCALAPPDATA") if os.name == "nt" else None)
+    return (Path(base) if base else Path.home() / ".cache") / "headstart"
+
+
+def default_out(source: Any, runs: Path = Path("runs")) -> Path:
+    """runs/<name of the data>, with a number when that is taken by another run."""
+    name = Path(str(source)).resolve().stem if isinstance(source, str | Path) else "arrays"
+    name = "".join(c if c.isalnum() or c in "-_." else "-" for c in shown(name)) or "run"
+    return runs / name

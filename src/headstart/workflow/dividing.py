@@ -1,0 +1,65 @@
+"""Who learns and who judges."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from headstart.data.dataset import Dataset
+from headstart.data.split import SealedRows, split
+from headstart.records.audit import Audit, SplitRecord
+from headstart.workflow.config import FitConfig
+from headstart.workflow.judge import Known
+
+FEW = 300  # usable examples below which a fifth of them says too little: everything is cross-validated instead
+
+
+def divide(
+    known: Known, usable: Dataset, config: FitConfig, found: Audit
+) -> tuple[np.ndarray, SealedRows, SplitRecord]:
+    """Positions that learn, the sealed others, and the record of it; positions refer to ``known``."""
+    given = usable.splits if any(usable.splits) else None
+    n = len(known)
+    if given is None and n < FEW:
+        rows, test = np.arange(n), np.zeros(0, np.int64)
+        how = "cross-validation"
+        reason = (
+            f"{n} usable examples are too few to set some aside: every example is predicted by heads that were chosen "
+            "and fitted without it, and the saved model then learns from all of them"
+        )
+    else:
+        rows, test = split(
+            known.task.strata(known.y), known.groups, given=given, share=config.test_share, seed=config.seed
+        )
+        how = "given" if given is not None else "held-out"
+        reason = (
+            "the data came divided"
+            if given is not None
+            else f"{len(test)} of {n} examples are sealed until the end; duplicates and groups stay on one side"
+        )
+    record = SplitRecord(
+        how=how,
+        reason=reason,
+        train=tuple(known.ids[rows]),
+        test=tuple(known.ids[test]),
+        counts_train=counts(usable, rows),
+        counts_test=counts(usable, test),
+        grouped_by=config.data.group_by,
+        clusters_kept_together=len(found.clusters),
+        seed=config.seed,
+    )
+    return rows, SealedRows(test), record
+
+
+def counts(dataset: Dataset, rows: Sequence[int] | np.ndarray) -> dict[str, int]:
+    """Examples by class or label; empty for regression."""
+    if dataset.targets is None or dataset.target_kind == "regression":
+        return {}
+    found: Counter[str] = Counter()
+    for row in rows:
+        target: Any = dataset.targets[row]
+        found.update(target if isinstance(target, tuple) else [target])
+    return dict(sorted(found.items()))

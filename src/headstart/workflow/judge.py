@@ -1,0 +1,275 @@
+"""Who is predicted by whom: held-out rows by a head that learnt from the others, and the baselines beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from headstart.adapt.heads.choose import Chosen, choose
+from headstart.base.progress import QUIET, Observer, track
+from headstart.base.seeds import stream
+from headstart.data.dataset import Dataset
+from headstart.data.split import folds
+from headstart.evaluation.baselines import compare, majority
+from headstart.records.evaluation import Baseline
+from headstart.records.predictions import Predictions
+from headstart.tasks.task import Task
+
+if TYPE_CHECKING:
+    from headstart.backbones.backbone import Backbone
+    from headstart.features.extract import Features
+
+ENOUGH_FOLDS = 1000  # training rows above which one round of cross-validation is steady enough
+RANDOM_ROWS = 250  # rows on each side of the comparison with a random network, unless asked for in full
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """Everything the judges may look at: features, encoded targets, groups, ids, all of the usable rows."""
+
+    X: np.ndarray  # (n, D) float32
+    y: np.ndarray
+    groups: np.ndarray  # (n,) int64
+    ids: np.ndarray  # (n,) object
+    task: Task
+
+    def take(self, rows: np.ndarray) -> Known:
+        return Known(self.X[rows], self.y[rows], self.groups[rows], self.ids[rows], self.task)
+
+    def seeing(self, X: np.ndarray) -> Known:
+        """The same examples through other eyes."""
+        return replace(self, X=X)
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How heads are chosen; the same for the model and for every baseline it is compared with."""
+
+    folds: int
+    metric: str | None
+    balance: str
+    seed: int
+    families: tuple[str, ...] | None = None  # None: all
+
+
+def choose_head(known: Known, rules: Rules, observer: Observer = QUIET) -> Chosen:
+    """The head for these rows, by (repeated) cross-validation inside them."""
+    strata = known.task.strata(known.y)
+    repeats = 1 if len(known) >= ENOUGH_FOLDS else 2 if len(known) >= ENOUGH_FOLDS // 4 else 4
+    parts = folds(strata, known.groups, k=rules.folds, repeats=repeats, seed=rules.seed)
+    return choose(
+        known.X,
+        known.y,
+        task=known.task,
+        folds=parts,
+        groups=known.groups,
+        metric=rules.metric,
+        balance=rules.balance,
+        seed=rules.seed,
+        families=rules.families,
+        observer=observer,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """Predictions for rows that the head did not see; ``before`` is without temperature."""
+
+    after: Predictions
+    before: Predictions
+
+
+def held_out(chosen: Chosen, known: Known) -> Judgement:
+    """What the chosen head says of ``known``, which it must not have seen."""
+    return _judgement(known, chosen.head.logits(known.X), chosen.temperature)
+
+
+def cross_validated(
+    known: Known,
+    rules: Rules,
+    *,
+    repeats: int = 1,
+    observer: Observer = QUIET,
+    what: str = "judging by cross-validation",
+) -> Judgement:
+    """Every row predicted by a head that was chosen, and calibrated, without it (nested cross-validation)."""
+    strata = known.task.strata(known.y)
+    parts = folds(strata, known.groups, k=rules.folds, repeats=repeats, seed=rules.seed + 1)
+    total = np.zeros((len(known), known.task.outputs))
+    raw, count = np.zeros_like(total), np.zeros(len(known))
+    for train, rest in track(parts, observer, what, unit="rounds"):
+        chosen = choose_head(known.take(train), rules)
+        logits = chosen.head.logits(known.X[rest])
+        raw[rest] += logits
+        total[rest] += logits / chosen.temperature
+        count[rest] += 1
+    mean = total / count[:, None]
+    return Judgement(_predictions(known, mean), _predictions(known, raw / count[:, None]))
+
+
+def _judgement(known: Known, logits: np.ndarray, temperature: float) -> Judgement:
+    return Judgement(_predictions(known, logits / temperature), _predictions(known, logits))
+
+
+def _predictions(known: Known, logits: np.ndarray) -> Predictions:
+    task = known.task
+    return Predictions(
+        ids=known.ids,
+        scores=task.decode(logits),
+        targets=known.y,
+        labels=task.labels,
+        task=task.name,
+        logits=None if task.name == "regression" else logits,
+        groups=known.groups,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Contest:
+    """The rows on which baselines meet the model: ``train`` and ``test``, or everything by cross-validation."""
+
+    known: Known
+    rules: Rules
+    train: np.ndarray
+    test: np.ndarray  # empty: cross-validated
+
+    @property
+    def by_folds(self) -> bool:
+        return len(self.test) == 0
+
+    def judge(self, X: np.ndarray) -> Predictions:
+        """Predictions of the same rows from other features, with the same kind of head."""
+        seen = self.known.seeing(X)
+        if self.by_folds:
+            return cross_validated(seen, self.rules).after
+        return held_out(choose_head(seen.take(self.train), self.rules), seen.take(self.test)).after
+
+    def part(self, train: np.ndarray, test: np.ndarray) -> Contest:
+        """The contest on some of the rows; positions refer to the rows of this one."""
+        rows = np.concatenate([train, test])
+        return Contest(self.known.take(rows), self.rules, np.arange(len(train)), np.arange(len(train), len(rows)))
+
+
+def baselines(
+    model: Predictions,
+    contest: Contest,
+    *,
+    pixels: np.ndarray,
+    random_features: Callable[[np.ndarray], Features] | None,
+    full_random: bool,
+) -> tuple[Baseline, ...]:
+    """Majority, plain pixels and a random copy of the network, each paired with the model on the same rows.
+
+    pixels: (n, P) float32.  random_features: rows → their features by a randomly initialised copy; None: left out.
+    """
+    known, train = contest.known, contest.train
+    learnt_on = len(known) - len(known) // contest.rules.folds if contest.by_folds else len(train)
+    y_train = known.y if contest.by_folds else known.y[train]
+    metric, seed = contest.rules.metric, contest.rules.seed
+    found = [
+        compare(
+            model,
+            majority(y_train, model),
+            key="majority",
+            what=_majority_words(known.task),
+            trained_on=len(y_train),
+            metric=metric,
+            seed=seed,
+        )
+    ]
+    found.append(
+        compare(
+            model,
+            contest.judge(pixels),
+            key="pixels",
+            what="the same kind of head on 16 × 16 pixels, no network",
+            trained_on=learnt_on,
+            metric=metric,
+            seed=seed,
+        )
+    )
+    if random_features is not None:
+        found.append(_against_random(model, contest, random_features, full_random))
+    return tuple(found)
+
+
+def _majority_words(task: Task) -> str:
+    return {
+        "classification": "always the most frequent class",
+        "multilabel": "the share of each label, for every example",
+        "regression": "the mean of the training targets, for every example",
+    }[task.name]
+
+
+def _against_random(
+    model: Predictions, contest: Contest, random_features: Callable[[np.ndarray], Features], full: bool
+) -> Baseline:
+    """The same architecture with random weights: what the structure alone is worth, without what it has learnt.
+
+    Running it costs as much as the features did. On more than a few hundred examples both sides therefore learn from,
+    and are judged on, the same subsample; the baseline's words say so.
+    """
+    what = "the same head on the same network with random weights"
+    known, metric, seed = contest.known, contest.rules.metric, contest.rules.seed
+    small = len(known) <= 2 * RANDOM_ROWS
+    if contest.by_folds or full or small:
+        rows = np.arange(len(known))
+        theirs = contest.judge(random_features(rows).X)
+        return compare(
+            model, theirs, key="random-network", what=what, trained_on=len(contest.train), metric=metric, seed=seed
+        )
+    train = _some(contest.train, known, seed, "random-train")
+    test = _some(contest.test, known, seed, "random-test")
+    part = contest.part(train, test)
+    X = random_features(np.concatenate([train, test])).X
+    ours, theirs = part.judge(part.known.X), part.judge(X)
+    what += f" (both on {len(train)} training and {len(test)} test images)"
+    return compare(ours, theirs, key="random-network", what=what, trained_on=len(train), metric=metric, seed=seed)
+
+
+def _some(rows: np.ndarray, known: Known, seed: int, name: str) -> np.ndarray:
+    """Up to RANDOM_ROWS of ``rows``, each stratum in proportion and at least twice where it can be."""
+    if len(rows) <= RANDOM_ROWS:
+        return rows
+    strata = known.task.strata(known.y)[rows]
+    order = stream(seed, name).permutation(len(rows))
+    chosen: list[int] = []
+    for stratum in np.unique(strata):
+        members = order[strata[order] == stratum]
+        chosen += members[: max(2, round(len(members) * RANDOM_ROWS / len(rows)))].tolist()
+    return rows[np.sort(chosen)]
+
+
+def random_copy_features(
+    backbone: Backbone,
+    dataset: Dataset,
+    rows_of: np.ndarray,
+    *,
+    cache: Path,
+    device: str,
+    seed: int,
+    observer: Observer,
+) -> Callable[[np.ndarray], Features]:
+    """positions → features of those rows of ``dataset`` by a randomly initialised copy, cached like all others."""
+
+    def features(positions: np.ndarray) -> Features:
+        from headstart.features.extract import extract
+
+        part: Sequence[int] = rows_of[positions].tolist()
+        return extract(
+            backbone.random_copy(seed),
+            dataset.take(part),
+            cache=cache,
+            device=device,
+            observer=observer,
+            what="the same with random weights",
+        )
+
+    return features

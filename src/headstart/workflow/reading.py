@@ -1,0 +1,86 @@
+"""The first half of every story: files → looked-at, embedded, audited data. Shared by fit, inspect and evaluate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from headstart.base.errors import DataError, EnvironmentFault, listed, shown
+from headstart.base.progress import Observer, Said
+from headstart.data.dataset import Dataset
+from headstart.data.decode import ImageLimits
+from headstart.data.open import open_dataset
+from headstart.records.audit import Audit
+from headstart.tasks.classification import Classification
+from headstart.tasks.multilabel import MultiLabel
+from headstart.tasks.regression import Regression
+from headstart.tasks.task import Task
+from headstart.workflow.config import DataConfig
+
+
+def read(source: Any, y: Sequence[Any] | None, config: DataConfig) -> Dataset:
+    """The dataset that ``config`` describes."""
+    if isinstance(source, Dataset):
+        return source
+    return open_dataset(
+        source,
+        y=y,
+        target=config.target,
+        path_column=config.path_column,
+        split_column=config.split_column,
+        task=config.task,
+        encoding=config.encoding,
+        allow_outside=config.allow_outside,
+        drop_unlabelled=config.drop_unlabelled,
+        allow_empty=config.allow_empty,
+    )
+
+
+def limits_of(config: DataConfig) -> ImageLimits:
+    return ImageLimits(max_pixels=config.max_pixels)
+
+
+def task_of(dataset: Dataset, rows: Sequence[int] | None = None) -> Task:
+    """The task that the targets (of these rows) ask for. DataError DA45 where there is nothing to learn."""
+    if dataset.targets is None:
+        raise DataError(
+            f"DA47 {shown(dataset.origin)} has no labels. Put the images into one folder per class, "
+            "or give a table with a target column."
+        )
+    targets = dataset.targets if rows is None else [dataset.targets[r] for r in rows]
+    if dataset.target_kind == "multi-label":
+        return MultiLabel.from_targets(targets)
+    if dataset.target_kind == "regression":
+        return Regression.from_targets(targets)
+    return Classification.from_targets(targets)
+
+
+def stop_or_go(audit: Audit, config: DataConfig, observer: Observer) -> None:
+    """Say what was found; DataError with everything that must be decided first."""
+    accepted = {"DA26": config.accept_bad, "DA42": config.accept_leakage}
+    stops = [f for f in audit.findings if f.severity == "stop" and not accepted.get(f.code, False)]
+    if stops:
+        raise DataError("\n".join(f"{f.code} {f.text}" for f in stops))
+    for finding in audit.findings:
+        observer(Said(f"{finding.code} {finding.text}", "note" if finding.severity == "note" else "warning"))
+    if audit.quarantined:
+        first = [f"{q.id} ({q.code} {q.reason})" for q in audit.quarantined]
+        observer(Said(f"{len(audit.quarantined)} files are left out: {listed(first)}", "warning"))
+
+
+def check_out(out: Path) -> None:
+    """Fail before the work rather than after it: the output must be writable."""
+    from headstart.base.files import make_folder, write_bytes
+
+    make_folder(out)
+    probe = out / ".write-test"
+    try:
+        write_bytes(probe, b"")
+        probe.unlink()
+    except EnvironmentFault:
+        raise
+    except OSError as error:
+        from headstart.base.files import disk_fault
+
+        raise disk_fault(error, out) from error

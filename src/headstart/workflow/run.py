@@ -1,0 +1,69 @@
+"""What ``fit`` gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from headstart.records.audit import Audit, SplitRecord
+from headstart.records.evaluation import Evaluation
+from headstart.records.heads import HeadRecord
+from headstart.records.predictions import Predictions
+from headstart.records.run import RunFolder, RunRecord
+
+if TYPE_CHECKING:
+    from headstart.bundle.predictor import Predictor
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: records read when asked for, and the model that was saved.
+
+    reused: the folder held this very run already, so nothing was computed.
+    """
+
+    folder: RunFolder
+    reused: bool = False
+
+    @cached_property
+    def record(self) -> RunRecord:
+        return self.folder.load(RunRecord)
+
+    @cached_property
+    def audit(self) -> Audit:
+        return self.folder.load(Audit)
+
+    @cached_property
+    def split(self) -> SplitRecord:
+        return self.folder.load(SplitRecord)
+
+    @cached_property
+    def heads(self) -> HeadRecord:
+        return self.folder.load(HeadRecord)
+
+    @cached_property
+    def evaluation(self) -> Evaluation:
+        return self.folder.load(Evaluation)
+
+    @cached_property
+    def predictions(self) -> Predictions:
+        """What the model said of the test examples (or, by cross-validation, of all)."""
+        return self.folder.load_predictions()
+
+    @cached_property
+    def predictor(self) -> Predictor:
+        from headstart.bundle.load import load
+
+        return load(self.folder.model)
+
+    @property
+    def report(self) -> Path:
+        return self.folder.report
+
+    def __str__(self) -> str:
+        verdict = self.evaluation.verdict
+        lines = [f"{self.evaluation.headline}: {self.evaluation.score}"]
+        lines += [f"  {b.key}: {b.score}" for b in self.evaluation.baselines]
+        return "\n".join([*lines, *([verdict.sentence] if verdict else [])])
