@@ -72,7 +72,9 @@ class _Transfer(TransformerMixin, BaseEstimator):
     def _features(self, X: Any, *, reset: bool = False) -> np.ndarray:
         """Embeddings where X holds images, else X checked as scikit-learn does."""
         if not _holds_images(X):
-            matrix = validate_data(self, X, reset=reset, dtype=(np.float64, np.float32))
+            matrix = validate_data(
+                self, X, reset=reset, dtype=(np.float64, np.float32), ensure_min_samples=2 if reset else 1
+            )
             if reset:
                 self.backbone_: Backbone | None = None
             elif self.backbone_ is not None:
@@ -181,6 +183,7 @@ class TransferRegressor(RegressorMixin, _Transfer):
     """A regressor on a pretrained network's features; y: (N,) or (N, K) numbers. See TransferClassifier."""
 
     def fit(self, X: Any, y: Any) -> TransferRegressor:
+        _given(y)
         features = self._features(X, reset=True)
         values = np.asarray(y)
         if values.dtype.kind not in "biuf":
@@ -222,12 +225,16 @@ def _column(y: Any) -> np.ndarray:
     """y as (N,); a column vector is flattened with scikit-learn's warning."""
     from sklearn.utils.validation import column_or_1d
 
-    if y is None:
-        raise ValueError("This estimator requires y to be passed, but the target y is None.")
+    _given(y)
     labels = column_or_1d(y, warn=True)
     if labels.dtype.kind == "f" and not np.isfinite(labels).all():
         raise ValueError("the targets contain NaN or infinity.")
     return labels
+
+
+def _given(y: Any) -> None:
+    if y is None:
+        raise ValueError("This estimator requires y to be passed, but the target y is None.")
 
 
 def _same_length(X: np.ndarray, y: np.ndarray) -> None:

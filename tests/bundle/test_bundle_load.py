@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -108,3 +110,13 @@ def test_a_runner_that_is_not_here_is_an_error_when_asked_for(model):
     predictor = load(model, precision="torch-f32-tpu")
     with pytest.raises(EnvironmentFault, match=r"EN72 .*torch-f32-tpu"):
         predictor.scores_of_pixels(noise(1))
+
+
+def test_a_precision_that_does_not_exist_is_refused_at_once(model):
+    with pytest.raises(DataError, match="no precision 'fp64'"):
+        load(model, precision="fp64")
+
+
+def test_importing_the_room_does_not_import_torch():
+    code = "import sys, headstart.bundle.load, headstart.bundle.csv; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -16,7 +16,7 @@ from headstart.base.seeds import stream
 from headstart.bundle.load import load
 from headstart.bundle.save import save
 from headstart.data.dataset import Dataset
-from headstart.features.extract import rounded
+from headstart.features.extract import extract, rounded
 
 
 @pytest.fixture(scope="module")
@@ -210,3 +210,17 @@ def test_exif_orientation_is_applied(predictor):
     upright.save(plain, "PNG")
     scores = predictor.predict([buffer.getvalue(), plain.getvalue()]).scores
     np.testing.assert_array_equal(scores[0], scores[1])
+
+
+def test_a_saved_model_sees_the_very_features_that_were_evaluated(toy, tmp_path):
+    # Photographs so large that extract() decodes them at a fraction of their size.
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for i, pixels in enumerate(noise(5, 700)):
+        Image.fromarray(pixels).resize((1100, 800)).save(photos / f"{i}.jpg", quality=90)
+    files = sorted(photos.iterdir())
+    dataset = Dataset("image", [f.name for f in files], files)
+    evaluated = extract(toy, dataset, cache=tmp_path / "cache", device="cpu", only_runner="torch-f32")
+    facts = replace(FACTS, rounded=True, runner=evaluated.record.runner)
+    save(tmp_path / "m", backbone=toy, head=random_head(3, 96), task=TASKS["classification"], facts=facts)
+    np.testing.assert_array_equal(load(tmp_path / "m", device="cpu").embed(dataset), evaluated.X)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -58,3 +59,23 @@ def look(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Dataset], Survey
         return survey(dataset, FactsStore(facts_folder(tmp_path_factory.mktemp("cache"), ImageLimits())), workers=2)
 
     return surveyed
+
+
+_WATCHERS: list[list[str]] = []
+_HOOKED: list[bool] = []  # an audit hook stays for the life of the process: there is one
+
+
+def _note_open(event: str, arguments: tuple) -> None:
+    if event in ("open", "os.listdir", "os.scandir") and _WATCHERS and isinstance(arguments[0], str):
+        _WATCHERS[-1].append(arguments[0])
+
+
+@pytest.fixture
+def opened() -> Iterator[list[str]]:
+    """Paths of every file and folder that this process opens during the test."""
+    if not _HOOKED:
+        sys.addaudithook(_note_open)
+        _HOOKED.append(True)
+    _WATCHERS.append([])
+    yield _WATCHERS[-1]
+    _WATCHERS.pop()

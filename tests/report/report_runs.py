@@ -139,7 +139,7 @@ def a_run(command: str = "headstart fit photos --out runs/textile --seed 0") -> 
 def a_head_record(metric: str = "accuracy") -> HeadRecord:
     def trial(name: str, score: float, gap: float, rank: int, seconds: float, **setting: float | str) -> HeadTrial:
         scores = {metric: estimate(score, 1596), "log_loss": Estimate(1.3 - score, 1.25 - score, 1.36 - score, 1596)}
-        linear = name != "knn"
+        linear = name != "neighbours"
         return HeadTrial(name, setting, scores, difference(gap, 0.008, 1596), rank, seconds, linear, name == "ridge")
 
     return HeadRecord(
@@ -147,11 +147,11 @@ def a_head_record(metric: str = "accuracy") -> HeadRecord:
         folds="5 stratified folds, look-alikes kept together",
         n=1596,
         trials=(
-            trial("ncm", 0.871, -0.081, 0, 0.04),
+            trial("nearest-mean", 0.871, -0.081, 0, 0.04),
             trial("ridge", 0.949, -0.003, 1, 0.61, **{"lambda": 12.3}),
             trial("lda", 0.944, -0.008, 2, 0.88, shrinkage=0.45),
             trial("logistic", 0.952, 0.0, 3, 2.1, C=0.316),
-            trial("knn", 0.902, -0.05, 4, 0.21, k=5.0),
+            trial("neighbours", 0.902, -0.05, 4, 0.21, k=5.0),
         ),
         chosen="ridge",
         reason="It is within noise of logistic regression and simpler.",
@@ -205,16 +205,16 @@ def an_evaluation(labels: tuple[str, ...], confusion: np.ndarray, images: Callab
             "log_loss": Estimate(0.171, 0.133, 0.214, n),
             "brier": Estimate(0.083, 0.061, 0.107, n),
             "ece_before": Estimate(0.064, 0.049, 0.083, n),
-            "ece_after": Estimate(0.021, 0.014, 0.038, n),
+            "ece": Estimate(0.021, 0.014, 0.038, n),
         },
         per_class=tuple(per_class),
         confusion=tuple(tuple(int(v) for v in row) for row in confusion),
         reliability_before=bins(0.3),
         reliability_after=bins(0.08),
         baselines=(
-            a_baseline("majority", "Always the largest class", 0.5, score, 1e-30),
-            a_baseline("pixels", "The same head on plain pixels (32 × 32)", 0.61, score, 2e-22),
-            a_baseline("random-network", "The same head on the network with random weights", 0.78, score, 0.00004),
+            a_baseline("majority", "always the most frequent class", 0.5, score, 1e-30),
+            a_baseline("pixels", "the same kind of head on 16 × 16 pixels, no network", 0.61, score, 2e-22),
+            a_baseline("random-network", "the same head on the same network with random weights", 0.78, score, 0.00004),
         ),
         verdict=Verdict(
             "yes",
@@ -362,7 +362,7 @@ def regression(folder: Path, thumbnail: Thumbnail = drawn) -> RunFolder:
             trials=(
                 HeadTrial("ridge", {"lambda": 3.2}, {"rmse": rmse}, difference(0.0, 0.0, 1596), 0, 0.4, True, True),
                 HeadTrial(
-                    "knn",
+                    "neighbours",
                     {"k": 5},
                     {"rmse": Estimate(15.1, 13.0, 17.4, 1596)},
                     difference(2.7, 0.8, 1596),
@@ -384,7 +384,7 @@ def regression(folder: Path, thumbnail: Thumbnail = drawn) -> RunFolder:
             confusion=(),
             reliability_before=(),
             reliability_after=(),
-            baselines=(Baseline("mean", "Always the mean", mean, rmse, difference(-29.3, 3.1, 400), None, 1596, 400),),
+            baselines=(Baseline("mean", "always the mean", mean, rmse, difference(29.3, 3.1, 400), None, 1596, 400),),
             verdict=Verdict("yes", "RMSE falls by 29.3 [26.2, 32.4] grams.", "mean"),
             worst=tuple(
                 replace(x, target="412.0", predicted="377.5", confidence=NAN, loss=34.5) for x in evaluation.worst

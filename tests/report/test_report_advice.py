@@ -68,12 +68,12 @@ def vague(run: RunFolder) -> None:
 
 def overconfident(run: RunFolder) -> None:
     e = run.load(Evaluation)
-    run.save(replace(e, metrics={**e.metrics, "ece_after": Estimate(0.14, 0.09, 0.2, 400)}))
+    run.save(replace(e, metrics={**e.metrics, "ece": Estimate(0.14, 0.09, 0.2, 400)}))
 
 
 def bent(run: RunFolder) -> None:
     h = run.load(HeadRecord)
-    trials = [replace(t, difference=difference(0.0 if t.name == "knn" else -0.1, 0.01, 100)) for t in h.trials]
+    trials = [replace(t, difference=difference(0.0 if t.name == "neighbours" else -0.1, 0.01, 100)) for t in h.trials]
     run.save(replace(h, trials=tuple(trials)))
 
 
@@ -92,7 +92,7 @@ CASES = [
     (imbalance, "25 times as many images"),
     (vague, "uncertain by about ±0.10"),
     (overconfident, "off by 0.14 on average"),
-    (bent, "k nearest neighbours scored higher than every linear head"),
+    (bent, "Nearest neighbours scored higher than every linear head"),
     (
         weak_class,
         "‘global’ is found least often: recall 0.400 [0.300, 0.500] on 100 images, most often taken for ‘local’ (7)",

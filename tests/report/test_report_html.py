@@ -119,3 +119,34 @@ def test_importing_the_report_loads_no_heavy_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def colours(css: str) -> dict[str, tuple[float, float, float]]:
+    found = re.findall(r"--([a-z-]+): #([0-9a-f]{6})", css)
+    return {name: tuple(int(code[i : i + 2], 16) / 255 for i in (0, 2, 4)) for name, code in found}  # type: ignore[misc]
+
+
+def luminance(colour: tuple[float, ...]) -> float:
+    """WCAG 2.2, relative luminance."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(a: tuple[float, ...], b: tuple[float, ...]) -> float:
+    low, high = sorted((luminance(a), luminance(b)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_text_can_be_read_in_light_and_dark(mode: str) -> None:
+    """At least 4.5 : 1 for every ink on every ground, the most strongly tinted cell of a matrix included."""
+    css = (html.TEMPLATES / "style.css").read_text()
+    light, dark = css.split("@media (prefers-color-scheme: dark)")[:2]
+    c = colours(light if mode == "light" else dark.split("\n}\n")[0])
+    for ink in ("ink", "soft", "accent", "warn"):
+        for ground in ("paper", "raised"):
+            assert contrast(c[ink], c[ground]) >= 4.5, (ink, ground)
+    strongest = max(int(n) for n in re.findall(r"--t: (\d+)%", css)) / 100
+    for tint in ("accent", "warn"):
+        cell = tuple(strongest * t + (1 - strongest) * p for t, p in zip(c[tint], c["paper"], strict=True))
+        assert contrast(c["ink"], cell) >= 4.5, tint

@@ -6,12 +6,15 @@ Guo et al. 2017 (arXiv:1706.04599), fitted on out-of-fold logits, so that no exa
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
 from headstart.tasks.task import Task
 
 COLDEST, HOTTEST = 0.05, 20.0
+
+Slope = Callable[[float], tuple[float, float]]  # b = 1/T → first and second derivative of the loss by b
 
 
 def fit_temperature(logits: np.ndarray, y: np.ndarray, task: Task) -> float:
@@ -33,14 +36,13 @@ def fit_temperature(logits: np.ndarray, y: np.ndarray, task: Task) -> float:
     return math.exp(-_root(slope, -math.log(HOTTEST), -math.log(COLDEST)))
 
 
-def _softmax_slope(z: np.ndarray, y: np.ndarray):  # noqa: ANN202
-    n, classes = z.shape
+def _softmax_slope(z: np.ndarray, y: np.ndarray) -> Slope:
+    n = len(z)
     z = z - z.max(axis=1, keepdims=True)
     soft = 1 / (n + 2)
     wanted = (1 - soft) * z[np.arange(n), y].sum() + soft * z.mean(axis=1).sum()
 
     def slope(b: float) -> tuple[float, float]:
-        """First and second derivative of the loss by b = 1/T."""
         e = np.exp(b * z)
         p = e / e.sum(axis=1, keepdims=True)
         mean = (p * z).sum(axis=1)
@@ -49,7 +51,7 @@ def _softmax_slope(z: np.ndarray, y: np.ndarray):  # noqa: ANN202
     return slope
 
 
-def _sigmoid_slope(z: np.ndarray, y: np.ndarray):  # noqa: ANN202
+def _sigmoid_slope(z: np.ndarray, y: np.ndarray) -> Slope:
     n = len(z)
     soft = 1 / (n + 2)
     truth = (1 - soft) * (y > 0) + soft / 2
@@ -61,7 +63,7 @@ def _sigmoid_slope(z: np.ndarray, y: np.ndarray):  # noqa: ANN202
     return slope
 
 
-def _root(slope, low: float, high: float) -> float:  # noqa: ANN001
+def _root(slope: Slope, low: float, high: float) -> float:
     """log b where the derivative by b is 0, within [low, high]; the nearer end when it has one sign throughout."""
     if slope(math.exp(low))[0] >= 0:
         return low
@@ -71,7 +73,7 @@ def _root(slope, low: float, high: float) -> float:  # noqa: ANN001
     for _ in range(100):
         first, second = slope(math.exp(at))
         low, high = (low, at) if first > 0 else (at, high)
-        curvature = second * math.exp(at)  # by log b, up to the factor b that Newton's step shares with the slope
+        curvature = second * math.exp(at)  # of the same slope, by log b
         step = at - first / curvature if curvature > 0 else math.nan
         new = step if low < step < high else (low + high) / 2
         if abs(new - at) < 1e-10:

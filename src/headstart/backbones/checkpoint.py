@@ -17,7 +17,7 @@ from torch import Tensor
 
 from headstart.backbones.formats import hdf5_file, onnx_file, safetensors_file, torch_file
 from headstart.base.errors import CheckpointMismatch, DataError, Refused, listed, shown
-from headstart.base.files import file_sha256
+from headstart.base.files import file_sha256, human_bytes
 
 _WRAPPINGS = ("module.", "_orig_mod.")
 _KEYS_OF_WEIGHTS = (
@@ -74,9 +74,11 @@ def read_checkpoint(path: Path, *, sha256: str = "") -> Checkpoint:
         )
     kind = format_of(path)
     value, notes = _read(path, kind)
+    size = path.stat().st_size
     tensors, unwrapped = _unwrapped(value, shown(path.name))
+    _check_shapes(tensors, size, shown(path.name))
     _check_finite(tensors, shown(path.name))
-    return Checkpoint(path, tensors, kind, found, path.stat().st_size, (*notes, *unwrapped))
+    return Checkpoint(path, tensors, kind, found, size, (*notes, *unwrapped))
 
 
 def format_of(path: Path) -> str:
@@ -151,6 +153,16 @@ def _is_weights(value: Mapping[Any, Any]) -> bool:
     """Named tensors, perhaps with a few numbers among them; an optimiser's state has numbers for names."""
     named = sum(1 for k, v in value.items() if isinstance(v, Tensor) and isinstance(k, str))
     return named > 0 and named >= len(value) / 2
+
+
+def _check_shapes(tensors: Mapping[str, Tensor], size: int, where: str) -> None:
+    """No side of a tensor is longer than the file: an empty tensor of 0 × 2⁴⁰ takes no bytes, but what is it for?"""
+    for name, tensor in tensors.items():
+        if any(side > size for side in tensor.shape):
+            raise Refused(
+                f"CK18 {where}: '{shown(name)}' declares the shape {tuple(tensor.shape)} but the file is "
+                f"{human_bytes(size)}. Refused."
+            )
 
 
 def _check_finite(tensors: Mapping[str, Tensor], where: str) -> None:

@@ -33,9 +33,7 @@ class LoadReport:
     notes: tuple[str, ...]
 
 
-def load_file(
-    card: BackboneCard, architecture: Architecture, path: Path, *, own: bool = False
-) -> Backbone:
+def load_file(card: BackboneCard, architecture: Architecture, path: Path, *, own: bool = False) -> Backbone:
     """A backbone with the weights in ``path``. own: the file is the source's own, so licence and origin are known."""
     checkpoint = read_checkpoint(path, sha256=card.weights.sha256 if own else "")
     if not own:

@@ -41,6 +41,11 @@ def load(folder: Path | str, *, device: str = "auto", precision: str | None = No
     verify: compare the SHA-256 of every file first. Without it the predictor says ``verified = False``.
     Raises DataError (no model there), BundleError (not what was saved), CheckpointMismatch.
     """
+    if precision is not None and not precision.startswith(("float32", "torch-", "openvino-")):
+        raise DataError(
+            f"no precision '{shown(precision)}'. Give 'float32', the name of a runner such as 'openvino-bf16' or "
+            "'torch-f32-nhwc', or None to run the network as it was run for the evaluation."
+        )
     folder = find_model(Path(folder))
     manifest = read_manifest(folder, verify=verify)
     _check_agreement(folder, manifest)

@@ -179,7 +179,7 @@ class Predictor:
         try:
             value = item.value.read_bytes() if isinstance(item.value, Path) else item.value
             # at_least as in features.extract: the same JPEG is decoded at the same scale.
-            image, _ = decode_image(value, name=item.id, at_least=spec.size if spec.fit != "squish" else None)
+            image, _ = decode_image(value, name=item.id, at_least=spec.resized)
         except BadExample as error:
             return Quarantined(item.id, error.code, error.reason)
         except OSError as error:

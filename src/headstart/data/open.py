@@ -10,7 +10,7 @@ from typing import Any
 
 from headstart.base.errors import DataError, did_you_mean, listed, shown
 from headstart.data.dataset import Dataset
-from headstart.data.readers import READERS, Found, Request
+from headstart.data.readers import READERS, Arrays, Found, ImageFolder, Reader, Request
 from headstart.data.readers.reader import check_lengths
 from headstart.data.targets import settle_targets
 
@@ -45,7 +45,7 @@ def open_dataset(
     reader = next((r for r in READERS if r.recognises(place)), None)
     if reader is None:
         raise _none_of_ours(place)
-    _check_request(place, request)
+    _check_request(reader, request)
     found = reader.read(place, request)
     if y is not None and found.targets is None:
         found = replace(found, targets=list(y), target_name="y", kind=None)
@@ -90,20 +90,13 @@ def _none_of_ours(source: Any) -> DataError:
     )
 
 
-def _check_request(source: Any, request: Request) -> None:
+def _check_request(reader: Reader, request: Request) -> None:
     """Column names given for something that has no columns are a mistake, not to be passed over."""
-    asked = [
-        flag
-        for flag, value in (("--target", request.target), ("--path-column", request.path_column))
-        if value is not None
-    ]
-    from headstart.data.readers import Arrays, ImageFolder
-
-    without_columns = (Arrays(), ImageFolder())
-    reader = next(r for r in READERS if r.recognises(source))
-    if asked and isinstance(reader, tuple(type(r) for r in without_columns)):
+    asked = {"--target": request.target, "--path-column": request.path_column, "--split-column": request.split_column}
+    named = [flag for flag, value in asked.items() if value is not None]
+    if named and isinstance(reader, Arrays | ImageFolder):
         raise DataError(
-            f"TB63 {listed(asked)} names a column, but the source is a {reader.name}, which has none. "
+            f"TB63 {listed(named)} names a column, but the source was read as: {reader.name}, which has none. "
             "Name the table instead of the folder, or leave the option out."
         )
 
@@ -149,14 +142,13 @@ def _check_sides(dataset: Dataset) -> None:
     """DA41: a class that is tested but never learnt, in the user's own split."""
     if dataset.target_kind != "single-label" or not dataset.targets or "train" not in set(dataset.splits):
         return
-    learnt = {t for t, s in zip(dataset.targets, dataset.splits, strict=True) if s in ("train", None)}
+    pairs = list(zip(dataset.targets, dataset.splits, strict=True))
+    learnt = {t for t, side in pairs if side in ("train", None)}
     problems = []
     for side in ("validation", "test"):
-        seen = {t for t, s in zip(dataset.targets, dataset.splits, strict=True) if s == side}
-        problems += [
-            f"'{shown(name)}' is in {side} but not in train{did_you_mean(name, learnt)}"
-            for name in sorted(seen - learnt)
-        ]
+        for name in sorted({t for t, s in pairs if s == side} - learnt):
+            hint = did_you_mean(name, learnt).strip()
+            problems.append(f"'{shown(name)}' is in {side} but not in train" + (f" ({hint})" if hint else ""))
     if problems:
         raise DataError(
             f"DA41 {shown(dataset.origin)}: {listed(problems, most=5)}. "

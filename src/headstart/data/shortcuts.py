@@ -129,9 +129,9 @@ def _about_same_names(dataset: Dataset, survey: Survey, rows: np.ndarray) -> Ite
     ]
     if len(pairs) < 0.25 * len(rows):
         return
-    alike, usual = _likeness(survey, rows, pairs)
+    alike, usual, surely = _likeness(survey, rows, pairs)
     examples = shown(dataset.ids[rows[pairs[0][0]]].rpartition("/")[2])
-    if alike > usual + 0.1:
+    if surely:
         yield finding(
             "DA43",
             "warning",
@@ -148,17 +148,18 @@ def _about_same_names(dataset: Dataset, survey: Survey, rows: np.ndarray) -> Ite
         )
 
 
-def _likeness(survey: Survey, rows: np.ndarray, pairs: list[tuple[int, int]]) -> tuple[float, float]:
-    """(median correlation of the pairs' thumbnails, of as many random pairs); from at most 500 of them."""
+def _likeness(survey: Survey, rows: np.ndarray, pairs: list[tuple[int, int]]) -> tuple[float, float, bool]:
+    """(median correlation of the pairs' thumbnails, of as many random pairs, whether the first is surely higher).
+
+    From at most 500 pairs; surely: a pair beats its random counterpart more often than chance would by three sigma.
+    """
     rng = stream(0, "same names")
     chosen = [pairs[i] for i in rng.permutation(len(pairs))[:500]]
-    first, second = np.array([p[0] for p in chosen]), np.array([p[1] for p in chosen])
-    other = rng.permutation(second)
-
-    def thumbs(places: np.ndarray) -> np.ndarray:
-        return survey.tiny(rows[places]).reshape(len(places), -1).astype(np.float32)
-
-    return (
-        float(np.median(correlation(thumbs(first), thumbs(second)))),
-        float(np.median(correlation(thumbs(first), thumbs(other)))),
-    )
+    first, second = (np.array(side) for side in zip(*chosen, strict=True))
+    thumbs = [survey.tiny(rows[at]).reshape(len(at), -1).astype(np.float32) for at in (first, second)]
+    alike = correlation(thumbs[0], thumbs[1])
+    usual = correlation(thumbs[0], thumbs[1][rng.permutation(len(second))])
+    wins = (alike > usual).sum() - 0.5 * len(alike)
+    difference = float(np.median(alike) - np.median(usual))
+    surely = bool(wins > 1.5 * np.sqrt(len(alike)) and difference > 0.1)
+    return float(np.median(alike)), float(np.median(usual)), surely

@@ -60,9 +60,7 @@ def compare(
     ours, theirs = (score(task, targets, p.scores, [name])[name][0] for p in (model, baseline))
     a, b = (resampled(task, targets, p.scores, [name], drawn)[name] for p in (model, baseline))
     sign = -1 if name in LOWER_IS_BETTER else 1
-    gain = paired_difference(
-        sign * (ours - theirs), sign * a, sign * b, n=n, units=drawn.units, level=level
-    )
+    gain = paired_difference(sign * (ours - theirs), sign * a, sign * b, n=n, units=drawn.units, level=level)
     return Baseline(
         key=key,
         what=what,

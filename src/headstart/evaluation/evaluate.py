@@ -85,7 +85,9 @@ def _with_intervals(
     values = _all_scores(predictions, y, before, None)
     chunks, done = [], 0
     for weights in drawn.chunks():
-        chunks.append(_all_scores(predictions, y, before, weights, skip_ranking=done >= _ranking_resamples(predictions)))
+        chunks.append(
+            _all_scores(predictions, y, before, weights, skip_ranking=done >= _ranking_resamples(predictions))
+        )
         done += len(weights)
     resampled = {name: np.concatenate([c[name] for c in chunks if name in c]) for name in values}
     made = {
@@ -291,4 +293,3 @@ def _sureness(some: Predictions) -> list[float]:
     if some.task == "multilabel":
         return np.maximum(some.scores, 1 - some.scores).min(axis=1).tolist()
     return [float("nan")] * len(some)
-

@@ -52,7 +52,12 @@ def label_margin(targets: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
 
 
 def label_issues(
-    ids: Sequence[str], targets: np.ndarray, probabilities: np.ndarray, labels: Sequence[str], *, most: int | None = None
+    ids: Sequence[str],
+    targets: np.ndarray,
+    probabilities: np.ndarray,
+    labels: Sequence[str],
+    *,
+    most: int | None = None,
 ) -> tuple[LabelIssue, ...]:
     """Suspected label errors, worst first; at most ``most``.
 

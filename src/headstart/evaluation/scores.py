@@ -46,9 +46,7 @@ def check_score(name: str, task: str) -> str:
     """``name`` when ``task`` has such a score, else DataError."""
     if name not in SCORES[task]:
         known = ", ".join(SCORES[task])
-        raise DataError(
-            f"no score '{shown(name)}' for {task}.{did_you_mean(name, SCORES[task])} There are: {known}."
-        )
+        raise DataError(f"no score '{shown(name)}' for {task}.{did_you_mean(name, SCORES[task])} There are: {known}.")
     return name
 
 
@@ -71,9 +69,7 @@ def resampled(
     return {n: np.concatenate([p[n] for p in parts]) for n in names}
 
 
-def _classification(
-    y: np.ndarray, p: np.ndarray, names: Sequence[str], w: np.ndarray | None
-) -> dict[str, np.ndarray]:
+def _classification(y: np.ndarray, p: np.ndarray, names: Sequence[str], w: np.ndarray | None) -> dict[str, np.ndarray]:
     out: dict[str, np.ndarray] = {}
     counts = count_classes(y, p.argmax(axis=1), p.shape[1], w)
     if {"roc_auc", "average_precision"} & set(names):

@@ -80,7 +80,7 @@ def extract(
         prepare=lambda image: prepare(image, spec),
         has=lambda content: content in store,
         take=sink.take,
-        at_least=spec.size if spec.fit != "squish" else None,
+        at_least=spec.resized,
     )
     try:
         seen = survey(dataset, facts_cache(cache, limits), limits=limits, pixels=wanted, observer=observer, what=what)
@@ -120,7 +120,9 @@ def sample_pixels(backbone: Backbone, dataset: Dataset, limits: ImageLimits, mos
         if len(found) == most:
             break
         try:
-            image, _ = decode_image(dataset.content(row)[1], name=dataset.ids[row], limits=limits, at_least=spec.size)
+            image, _ = decode_image(
+                dataset.content(row)[1], name=dataset.ids[row], limits=limits, at_least=spec.resized
+            )
         except (BadExample, OSError):
             continue  # the survey reports it
         found.append(prepare(image, spec))

@@ -6,8 +6,6 @@ a saved model sees the same picture in any program.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from PIL import Image
 
@@ -45,7 +43,7 @@ def normalise(batch: np.ndarray, spec: ImageSpec) -> np.ndarray:
 def _size_for_crop(size: tuple[int, int], spec: ImageSpec) -> tuple[int, int]:
     # Short side rounded down as timm does, long side as torchvision.transforms.Resize does.
     width, height = size
-    short = math.floor(spec.size / spec.crop)
+    short = spec.resized
     if width <= height:
         return short, int(short * height / width)
     return int(short * width / height), short

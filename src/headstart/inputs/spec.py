@@ -27,6 +27,14 @@ class ImageSpec:
     fit: Fit = "crop"
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
 
+    @property
+    def resized(self) -> int:
+        """Side, in pixels, that pictures are resized to before anything is cut off.
+
+        Decoders may shrink a large JPEG on the way as long as both sides stay at least twice this.
+        """
+        return int(self.size / self.crop) if self.fit == "crop" else self.size
+
 
 @dataclass(frozen=True)
 class VectorSpec:

@@ -80,7 +80,7 @@ def _label_issues(records: Records) -> Step | None:
     if not n:
         return None
     return _step(
-        f"Look through {counted(n, 'training image')} whose label may be wrong. "
+        f"Look through {counted(n, 'training image')} whose label may be wrong, the surest first. "
         "Correcting labels is usually the cheapest way to a better model.",
         "labels",
     )
@@ -132,7 +132,8 @@ def _quarantined(records: Records) -> Step | None:
     n = len(records.audit.quarantined) if records.audit else 0
     if not n:
         return None
-    return _step(f"{counted(n, 'file was', 'files were')} left out because they could not be used.", "quarantined")
+    text = "1 file could not be used and was" if n == 1 else f"{n:,} files could not be used and were"
+    return _step(f"{text} left out.", "quarantined")
 
 
 def _vague(records: Records) -> Step | None:
@@ -174,7 +175,7 @@ def _imbalance(records: Records) -> Step | None:
 
 def _calibration(records: Records) -> Step | None:
     metrics = records.evaluation.metrics if records.evaluation else {}
-    ece = metrics.get("ece_after", metrics.get("ece"))
+    ece = metrics.get("ece")
     if ece is None or not ece.low > POORLY_CALIBRATED:
         return None
     return _step(

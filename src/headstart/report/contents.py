@@ -11,7 +11,7 @@ from typing import Any
 
 from headstart.base.config import to_dict
 from headstart.records.audit import Audit, Cluster, Finding, Leak, SplitRecord
-from headstart.records.evaluation import Baseline, ClassScores, Evaluation, Example
+from headstart.records.evaluation import Baseline, ClassScores, Evaluation, Example, Verdict
 from headstart.records.heads import HeadRecord, HeadTrial
 from headstart.records.run import BackboneRecord, FeatureRecord, RunFolder, Timing
 from headstart.report import privacy, wording
@@ -35,7 +35,7 @@ def contents(run: RunFolder) -> dict[str, Any]:
             "answer": answer(records),
             "data": data(records),
             "features": features(records),
-            "heads": heads(records.heads),
+            "heads": heads(records.heads, records.split) if records.heads else None,
             "results": results(e) if e else None,
             "mistakes": mistakes(e, records.pictures) if e else None,
             "labels": label_issues(e, records.pictures) if e else None,
@@ -88,8 +88,7 @@ def answer(records: Records) -> dict[str, Any] | None:
         "higher_is_better": words.higher_is_better,
         "side": wording.SIDES.get(e.how, e.how),
         "resamples": e.resamples,
-        "verdict": to_dict(e.verdict),
-        "against": next((b.what for b in e.baselines if e.verdict and b.key == e.verdict.against), ""),
+        "verdict": _verdict(e.verdict) if e.verdict else None,
         "baselines": [_baseline(b, e) for b in e.baselines],
         "has_p_values": any(b.p_value is not None for b in e.baselines),
         "next": next_steps(records),
@@ -113,6 +112,12 @@ def _headline(e: Evaluation) -> str:
         return f"{right:,} of {wording.counted(e.n, 'image')} named correctly."
     name = wording.metric_words(e.headline).name
     return f"{name} {wording.value_of(to_dict(score))} on {wording.counted(e.n, 'image')}."
+
+
+def _verdict(verdict: Verdict) -> dict[str, str]:
+    """The sentence stands under its own answer, so it need not begin with it again."""
+    rest = verdict.sentence.removeprefix(f"{verdict.answer.capitalize()}, ")
+    return {"answer": verdict.answer, "sentence": wording.capital(rest)}
 
 
 def _baseline(b: Baseline, e: Evaluation) -> dict[str, Any]:
@@ -186,8 +191,7 @@ def _split_words(split: SplitRecord) -> dict[str, Any]:
         "held-out": "The images were divided once: one part to learn from, one sealed until the very end.",
         "given": "Your own division into training and test images was kept.",
         "cross-validation": (
-            "There were too few images to set a test part aside. The data was divided several times, and every image "
-            "was judged by models that had not learnt from it."
+            "The images were divided several times, and every image was judged by models that had not learnt from it."
         ),
     }
     return {
@@ -280,9 +284,7 @@ def _runner(f: FeatureRecord) -> dict[str, Any]:
     }
 
 
-def heads(record: HeadRecord | None) -> dict[str, Any] | None:
-    if record is None:
-        return None
+def heads(record: HeadRecord, split: SplitRecord | None) -> dict[str, Any]:
     words = wording.metric_words(record.metric)
     trials = sorted(record.trials, key=lambda t: _badness(t, record.metric, words.higher_is_better))
     others = [m for m in dict.fromkeys(k for t in record.trials for k in t.scores) if m != record.metric][:2]
@@ -291,6 +293,7 @@ def heads(record: HeadRecord | None) -> dict[str, Any] | None:
         "higher_is_better": words.higher_is_better,
         "folds": record.folds,
         "n": record.n,
+        "has_test": split is not None and split.how != "cross-validation",
         "chosen": wording.head_name(record.chosen),
         "reason": record.reason,
         "balance": record.balance,
@@ -400,7 +403,7 @@ def _calibration(e: Evaluation) -> dict[str, Any] | None:
         "before": to_dict(e.reliability_before),
         "after": to_dict(e.reliability_after),
         "ece_before": to_dict(e.metrics.get("ece_before")),
-        "ece_after": to_dict(e.metrics.get("ece_after", e.metrics.get("ece"))),
+        "ece": to_dict(e.metrics.get("ece")),
     }
 
 

@@ -54,6 +54,8 @@ def environment() -> Environment:
         wording.value_of,
         wording.estimate_words,
         wording.signed,
+        wording.capital,
+        wording.sentence,
         wording.p_value,
         wording.percent,
         wording.seconds,

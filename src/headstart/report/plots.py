@@ -131,7 +131,7 @@ def reliability(bins: Sequence[Mapping[str, Any]], title: str) -> Markup:
     for b in filled:
         x, y = _place(b["confidence"], b["accuracy"])
         words = f"confidence {percent(b['confidence'])}, correct {percent(b['accuracy'])}, n = {b['n']:,}"
-        circle = {"cx": x, "cy": y, "r": f"{2.5 + 7 * math.sqrt(b['n'] / most):.1f}", "class": "bubble"}
+        circle = {"cx": x, "cy": y, "r": f"{2 + 5 * math.sqrt(b['n'] / most):.1f}", "class": "bubble"}
         marks.append(_tag("circle", circle, _tag("title", {}, words)))
     spoken = "; ".join(f"{number(b['confidence'], 2)} → {number(b['accuracy'], 2)} ({b['n']})" for b in filled)
     return _figure("reliability", 268, 258, title, f"confidence → share correct (images): {spoken}", marks)

@@ -30,18 +30,13 @@ METRICS: Mapping[str, MetricWords] = {
     "macro_recall": MetricWords("Recall (macro)", "of the images of a class, the share that is found"),
     "macro_f1": MetricWords("F1 (macro)", "harmonic mean of precision and recall, averaged over classes"),
     "micro_f1": MetricWords("F1 (micro)", "F1 over all labels of all images taken together"),
-    "weighted_f1": MetricWords("F1 (weighted)", "F1 averaged over classes by their size"),
-    "top5_accuracy": MetricWords("Top-5 accuracy", "share of images whose class is among the five likeliest"),
     "subset_accuracy": MetricWords("Exact match", "share of images with every label right"),
-    "exact_match": MetricWords("Exact match", "share of images with every label right"),
     "roc_auc": MetricWords("ROC-AUC", "chance that a positive scores above a negative; 0.5 is guessing"),
     "average_precision": MetricWords("Average precision", "precision averaged along the recall axis"),
     "log_loss": MetricWords("Log-loss", "surprise of the true class in nats; 0 is perfect", False, False),
     "brier": MetricWords("Brier score", "squared error of the probabilities; 0 is perfect", False, False),
-    "ece": MetricWords("Calibration error", "mean gap between confidence and share correct", True, False),
-    "ece_before": MetricWords("Calibration error, raw", "mean gap between confidence and share correct", True, False),
-    "ece_after": MetricWords("Calibration error, scaled", "the same gap after temperature scaling", True, False),
-    "hamming_loss": MetricWords("Hamming loss", "share of single yes/no answers that are wrong", True, False),
+    "ece_before": MetricWords("Calibration error, as fitted", "mean gap of confidence and share correct", True, False),
+    "ece": MetricWords("Calibration error", "the same gap after temperature scaling", True, False),
     "rmse": MetricWords("RMSE", "root of the mean squared error, in units of the target", False, False),
     "mae": MetricWords("MAE", "mean distance from the target, in its units", False, False),
     "r2": MetricWords("R²", "share of the variance explained; 0 is predicting the mean", False, True),
@@ -51,9 +46,8 @@ HEADS: Mapping[str, str] = {
     "ridge": "Ridge regression",
     "logistic": "Logistic regression",
     "lda": "Shrunk LDA",
-    "ncm": "Nearest class mean",
-    "cl2n": "Nearest class mean",
-    "knn": "k nearest neighbours",
+    "nearest-mean": "Nearest class mean",
+    "neighbours": "Nearest neighbours",
 }
 
 BALANCES: Mapping[str, str] = {
@@ -142,6 +136,17 @@ def p_value(p: float | None) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
+def capital(words: str) -> str:
+    """The first letter large, the rest as it is."""
+    return words[:1].upper() + words[1:]
+
+
+def sentence(words: str) -> str:
+    """Words of a record as a sentence: a large letter first, a full stop last."""
+    words = capital(words.strip())
+    return words if not words or words[-1] in ".!?…" else f"{words}."
+
+
 def percent(share: float | None) -> str:
     """'93 %', with one decimal where rounding would claim 0 or 100."""
     if share is None or is_nan(share):
@@ -150,7 +155,7 @@ def percent(share: float | None) -> str:
     if text in ("0", "100") and share not in (0, 1):
         text = f"{100 * share:.1f}"
         text = {"0.0": "< 0.1", "100.0": "> 99.9"}.get(text, text)
-    return f"{text} %"
+    return f"{text}\u00a0%"  # no line break before the sign
 
 
 def seconds(s: float | None) -> str:

@@ -1,6 +1,6 @@
 """The contract of sources and their backbones. Third parties run it over their own:
 
-    check_cards(MySource()); check_backbone(Catalogue((MySource(),)).load("mine/net"))
+check_cards(MySource()); check_backbone(Catalogue((MySource(),)).load("mine/net"))
 """
 
 from __future__ import annotations

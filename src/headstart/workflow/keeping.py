@@ -69,7 +69,9 @@ def check_saved(
     at = np.unique(np.linspace(0, len(known) - 1, COMPARED).astype(int))
     pixels = []
     for row in rows[at]:
-        image, _ = decode_image(dataset.content(int(row))[1], name=dataset.ids[row], limits=limits, at_least=spec.size)
+        image, _ = decode_image(
+            dataset.content(int(row))[1], name=dataset.ids[row], limits=limits, at_least=spec.resized
+        )
         pixels.append(prepare(image, spec))
     expected = known.task.decode(chosen.head.logits(known.X[at]) / chosen.temperature)
     return verify_opens_alike(run.model, np.stack(pixels), expected, device=device)

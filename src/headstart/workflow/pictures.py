@@ -45,7 +45,7 @@ def pictures(
         if row is None:
             continue
         try:
-            image, _ = decode_image(dataset.content(row)[1], name=name, limits=limits, at_least=spec.size)
+            image, _ = decode_image(dataset.content(row)[1], name=name, limits=limits, at_least=spec.resized)
         except (BadExample, OSError):
             continue
         found[name] = {"shown": _uri(_thumbnail(image))}

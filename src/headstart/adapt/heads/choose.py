@@ -27,6 +27,7 @@ from headstart.tasks.task import Task
 
 HEADS: tuple[HeadFamily, ...] = (NearestMean(), Ridge(), ShrunkLDA(), Logistic(), Neighbours())
 BALANCES = ("auto", "none", "weights", "logit-adjust")
+STRENGTHS = (0.5, 1.0)  # of logit adjustment: 1 is right for balanced accuracy, less is often right for macro-F1
 UNEVEN = 1.5  # classes whose counts differ by less than this factor are left as they are
 SHOWN = {
     "classification": ("accuracy", "macro_f1", "log_loss"),
@@ -113,7 +114,9 @@ def choose(
     shift = _adjustment(contest) if balance == "logit-adjust" else None
     tried, notes = _families(contest, groups, families)
     entries = [_enter(contest, family, rotated, shift) for family in track(tried, observer, "heads", unit="heads")]
-    best = max((e for e in entries if e.family.linear), key=lambda e: (contest.sign * e.values[contest.metric], -e.family.rank))
+    best = max(
+        (e for e in entries if e.family.linear), key=lambda e: (contest.sign * e.values[contest.metric], -e.family.rank)
+    )
     differences = {e.family.name: _difference(contest, e, best) for e in entries}
     kept = _simplest(contest, entries, differences)
     notes += _reference_notes(contest, entries, differences)
@@ -213,9 +216,7 @@ def _enter(contest: Contest, family: HeadFamily, rotated: Rotated, shift: np.nda
     return _entry(contest, family, found, shift, time.perf_counter() - started)
 
 
-def _entry(
-    contest: Contest, family: HeadFamily, found: OutOfFold, shift: np.ndarray | None, seconds: float
-) -> Entry:
+def _entry(contest: Contest, family: HeadFamily, found: OutOfFold, shift: np.ndarray | None, seconds: float) -> Entry:
     """Calibrated and scored. shift: (K,) added to calibrated logits, so its size does not depend on the head."""
     task, rows = contest.task, contest.rows
     temperature = fit_temperature(found.logits[rows], contest.y[rows], task)
@@ -264,11 +265,13 @@ def _trial(contest: Contest, entry: Entry, difference: Estimate, kept: bool) -> 
 def _reason(contest: Contest, kept: Entry, best: Entry, difference: Estimate) -> str:
     name = contest.metric.replace("_", "-")
     if kept is best:
-        return f"best {name} on held-out rows ({best.values[contest.metric]:.3f}), and no simpler head comes close enough."
+        return (
+            f"best {name} on held-out rows ({best.values[contest.metric]:.3f}), and no simpler head comes close enough."
+        )
     return (
         f"its {name} on held-out rows ({kept.values[contest.metric]:.3f}) cannot be told from the best, "
-        f"{best.family.name} ({best.values[contest.metric]:.3f}; difference {difference.value:+.3f} "
-        f"[{difference.low:+.3f}, {difference.high:+.3f}]), and it is the simplest such head."
+        f"{best.family.name} ({best.values[contest.metric]:.3f}; difference {_interval(difference)}), "
+        "and it is the simplest such head."
     )
 
 
@@ -280,11 +283,15 @@ def _reference_notes(contest: Contest, entries: Sequence[Entry], differences: Ma
         ahead = d.low > 0 if contest.sign > 0 else d.high < 0
         if not entry.family.linear and ahead:
             notes.append(
-                f"{entry.family.name} would have won ({contest.metric.replace('_', '-')} {d.value:+.3f} "
-                f"[{d.low:+.3f}, {d.high:+.3f}] against the best linear head) but cannot be saved as a layer: "
+                f"{entry.family.name} would have won ({contest.metric.replace('_', '-')} {_interval(d)} "
+                "against the best linear head) but cannot be saved as a layer: "
                 "a straight boundary is not enough for these features, so fine-tuning may gain."
             )
     return notes
+
+
+def _interval(d: Estimate) -> str:
+    return f"{d.value:+.3f} [{d.low:+.3f}, {d.high:+.3f}]"
 
 
 # --- uneven classes
@@ -311,9 +318,7 @@ def _adjustment(contest: Contest) -> np.ndarray | None:
     return shift - shift.mean()
 
 
-def _balanced(
-    contest: Contest, kept: Entry, rotated: Rotated
-) -> tuple[Entry, Rotated, np.ndarray | None, str, str]:
+def _balanced(contest: Contest, kept: Entry, rotated: Rotated) -> tuple[Entry, Rotated, np.ndarray | None, str, str]:
     """The kept head, balanced if that raises macro-F1 on held-out rows by more than noise; and what decided."""
     if contest.task.name != "classification":
         return kept, rotated, None, "none", "balancing is for tasks with one label per example"
@@ -321,21 +326,41 @@ def _balanced(
     ratio = counts.max() / max(1, counts[counts > 0].min())
     if ratio <= UNEVEN:
         return kept, rotated, None, "none", f"class counts are even (largest / smallest = {ratio:.2g})"
-    tried = [(*_tried(contest, kept, rotated, way), way) for way in ("logit-adjust", "weights")]
-    gains = {way: _difference(contest, entry, kept, "macro_f1") for entry, _, _, way in tried}
-    helps = [t for t in tried if gains[t[3]].low > 0]
-    said = "; ".join(f"{way} {g.value:+.3f} [{g.low:+.3f}, {g.high:+.3f}]" for way, g in gains.items())
-    if not helps:
-        return kept, rotated, None, "none", f"class counts differ {ratio:.2g}-fold, but no way shows a gain: macro-F1 {said}"
-    entry, turned, shift, way = max(helps, key=lambda t: gains[t[3]].value)
-    return entry, turned, shift, way, f"class counts differ {ratio:.2g}-fold, and macro-F1 on held-out rows rises: {said}"
+    tried = [_adjusted(contest, kept, rotated, strength) for strength in STRENGTHS]
+    if kept.family.name != "nearest-mean":  # its class means are the same with any weights
+        weighted = rotate(contest.X, weights=_class_weights(contest))
+        tried.append(Balancing("weights", "weights", _enter(contest, kept.family, weighted, None), weighted, None))
+    gains = [_difference(contest, t.entry, kept, "macro_f1") for t in tried]
+    said = "; ".join(f"{t.words} {_interval(g)}" for t, g in zip(tried, gains, strict=True))
+    best = max(range(len(tried)), key=lambda i: (gains[i].low > 0, gains[i].value))
+    if gains[best].low <= 0:
+        return (
+            kept,
+            rotated,
+            None,
+            "none",
+            f"class counts differ {ratio:.2g}-fold, but no way shows a gain: macro-F1 {said}",
+        )
+    t = tried[best]
+    why = f"class counts differ {ratio:.2g}-fold, and {t.words} raises macro-F1 on held-out rows: {said}"
+    return t.entry, t.rotated, t.shift, t.way, why
 
 
-def _tried(
-    contest: Contest, kept: Entry, rotated: Rotated, way: str
-) -> tuple[Entry, Rotated, np.ndarray | None]:
-    if way == "logit-adjust":
-        shift = _adjustment(contest)
-        return _entry(contest, kept.family, OutOfFold(kept.logits, kept.setting), shift, 0.0), rotated, shift
-    weighted = rotate(contest.X, weights=_class_weights(contest))
-    return _enter(contest, kept.family, weighted, None), weighted, None
+@dataclass(frozen=True)
+class Balancing:
+    """One way to balance the kept head, judged."""
+
+    way: str
+    words: str
+    entry: Entry
+    rotated: Rotated
+    shift: np.ndarray | None
+
+
+def _adjusted(contest: Contest, kept: Entry, rotated: Rotated, strength: float) -> Balancing:
+    shift = _adjustment(contest)
+    assert shift is not None, "only tasks with one label per example are balanced"
+    found = OutOfFold(kept.logits, kept.setting)
+    entry = _entry(contest, kept.family, found, strength * shift, 0.0)
+    words = "logit-adjust" if strength == 1 else f"logit-adjust at strength {strength:g}"
+    return Balancing("logit-adjust", words, entry, rotated, strength * shift)

@@ -22,7 +22,10 @@ class Folds:
         """DataError when a fold is empty, names a row that is not there, or trains on a row that it holds out."""
         if not pairs:
             raise DataError("cross-validation: no folds. Give at least one (train, held-out) pair of row positions.")
-        made = tuple((_positions(train, n, i, "train"), _positions(val, n, i, "held-out")) for i, (train, val) in enumerate(pairs))
+        made = tuple(
+            (_positions(train, n, i, "train"), _positions(val, n, i, "held-out"))
+            for i, (train, val) in enumerate(pairs)
+        )
         for i, (train, val) in enumerate(made):
             both = np.intersect1d(train, val)
             if len(both):
@@ -33,7 +36,7 @@ class Folds:
         return cls(n, made)
 
     def average(self, parts: Sequence[np.ndarray]) -> np.ndarray:
-        """(n, …) mean over the folds that hold a row out; parts: one (held-out, …) array a fold; NaN where none does."""
+        """(n, …) mean over the folds that hold a row out, NaN where none does; parts: (held-out, …)."""
         total = np.zeros((self.n, *parts[0].shape[1:]))
         times = np.zeros(self.n)
         for (_, val), part in zip(self.pairs, parts, strict=True):
@@ -62,7 +65,5 @@ def _positions(rows: np.ndarray, n: int, fold: int, side: str) -> np.ndarray:
     if rows.ndim != 1 or not len(rows) or not np.issubdtype(rows.dtype, np.integer):
         raise DataError(f"cross-validation: the {side} rows of fold {fold} are not a list of row positions.")
     if rows.min() < 0 or rows.max() >= n or len(np.unique(rows)) < len(rows):
-        raise DataError(
-            f"cross-validation: the {side} rows of fold {fold} repeat a row or lie outside 0 … {n - 1}."
-        )
+        raise DataError(f"cross-validation: the {side} rows of fold {fold} repeat a row or lie outside 0 … {n - 1}.")
     return rows.astype(np.int64)

@@ -56,9 +56,14 @@ class OutOfFold:
 class HeadFamily(Protocol):
     """One kind of head. rank: simplicity, 0 is simplest.  linear: can be saved as a layer of the network."""
 
-    name: str
-    rank: int
-    linear: bool
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def rank(self) -> int: ...
+
+    @property
+    def linear(self) -> bool: ...
 
     def fits(self, task: Task) -> bool:
         """Does this kind of head make sense for the task?"""

@@ -1,7 +1,7 @@
 """Linear discriminant analysis with a shrunken covariance: best when classes are clouds of one shape.
 
-METHODS C. Σ = (1 − s) S + s tr(S)/D I with S the pooled within-class covariance and s = D / (N − 1 + D), the closed form
-of Kubokawa and Srivastava for more dimensions than examples. Equal to scikit-learn's
+METHODS C. Σ = (1 − s) S + s tr(S)/D I with S the pooled within-class covariance and s = D / (N − 1 + D), after
+Kubokawa & Srivastava 2008, made for more dimensions than examples. Equal to scikit-learn's
 ``LinearDiscriminantAnalysis(solver='lsqr', shrinkage=s)`` with priors n_c/N. There is nothing to tune.
 """
 
@@ -56,8 +56,10 @@ def _discriminant(
     member[train, y[train]] = rotated.weights[train]
     share = member.sum(axis=0)
     there = share > 0
-    means = np.where(there, rotated.sums(member) / np.where(there, share, 1.0), moments.mean[:, None])  # (r, K)
-    between = (means - moments.mean[:, None]) * np.sqrt(share)
+    # Class means around the mean of the training rows: what is common to all classes says nothing about them.
+    centre = moments.mean[:, None]
+    means = np.where(there, rotated.sums(member) / np.where(there, share, 1.0) - centre, 0.0)  # (r, K)
+    between = means * np.sqrt(share)
     within = moments.gram
     within -= between @ between.T
     s = shrinkage(rotated.width, moments.total)
@@ -67,4 +69,4 @@ def _discriminant(
     within.flat[:: len(within) + 1] += s * trace / rotated.width
     coefficients = np.linalg.solve(within, means) * moments.total
     prior = np.log(np.where(there, share, 0.5) / moments.total)
-    return coefficients, prior - 0.5 * (means * coefficients).sum(axis=0)
+    return coefficients, prior - 0.5 * (means * coefficients).sum(axis=0) - moments.mean @ coefficients

@@ -21,8 +21,8 @@ from headstart.adapt.heads.rotated import Rotated, row_blocks
 from headstart.tasks.task import Task
 
 PATH = np.logspace(-4, 2, 7)  # C for features of mean variance 1, strongest penalty first
-MEMORY = 30  # pairs that L-BFGS remembers
-ROUGH, FINE = 1e-5, 1e-13  # estimated distance to the minimum, in nats per example
+MEMORY = 8  # pairs that L-BFGS remembers
+ROUGH, FINE = 1e-5, 1e-12  # estimated distance to the minimum, in nats per example
 MOST_STEPS = 200
 
 
@@ -164,7 +164,7 @@ class Problem:
         if self.Z.dtype == self.dtype:
             out = flat[:, :-1] @ self.Z.T
         else:
-            out = np.empty((len(flat), len(self.Z)), self.dtype)
+            out = np.empty((len(flat), len(self.Z)), dtype=flat.dtype)
             for rows in row_blocks(*self.Z.shape):
                 out[:, rows] = flat[:, :-1] @ self.Z[rows].astype(self.dtype).T
         out += flat[:, -1:]
@@ -187,7 +187,7 @@ class Problem:
     def gradient(self, w: np.ndarray, residual: np.ndarray) -> np.ndarray:
         """(P, K, r + 1)."""
         flat = residual.reshape(-1, residual.shape[-1])
-        out = np.empty((len(flat), w.shape[-1]), self.dtype)
+        out: np.ndarray = np.empty((len(flat), w.shape[-1]), self.dtype)
         if self.Z.dtype == self.dtype:
             out[:, :-1] = flat @ self.Z
         else:
@@ -288,7 +288,7 @@ def _search(
     # the penalty's part of the slope is linear in the step
     bend = problem.penalties * _dot(direction[..., :-1], direction[..., :-1])
     start = problem.penalties * _dot(w[..., :-1], direction[..., :-1])
-    steps = np.ones(len(w), problem.dtype)
+    steps: np.ndarray = np.ones(len(w), problem.dtype)
     low, high = np.zeros(len(w)), np.full(len(w), np.inf)
     for _ in range(20):
         there = logits + steps[:, None, None] * along

@@ -41,9 +41,7 @@ class NearestMean:
         return LinearHead(weight, bias - weight @ rotated.mean)
 
 
-def _directions(
-    rotated: Rotated, train: np.ndarray, y: np.ndarray, classes: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _directions(rotated: Rotated, train: np.ndarray, y: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
     """Coefficients (r, K) on Z and bias (K,): logit = SHARPNESS · (z − centre) · direction / mean norm.
 
     Row weights do not enter: a class mean is the same whatever the size of its class.

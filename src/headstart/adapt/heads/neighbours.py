@@ -18,7 +18,9 @@ from headstart.tasks.task import Task
 
 SIZES = (1, 5, 10, 20)
 BLOCK_CELLS = 2_000_000
-MOST_ROWS = 20_000  # similarities grow with the square of the rows; beyond this the reference would cost most of the run
+MOST_ROWS = (
+    20_000  # similarities grow with the square of the rows; beyond this the reference would cost most of the run
+)
 
 
 @dataclass(frozen=True)

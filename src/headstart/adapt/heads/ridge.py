@@ -2,7 +2,8 @@
 
 METHODS A.2a. With centred features turned onto their axes (Z, spectrum s), the solution for penalty λ is
 b = Zᵀ Ω (Y − m) / (s + λ), the leverage of row i is h_i = ω_i (Σ_j z_ij² / (s_j + λ) + 1/N), and its prediction without
-itself y_i − (y_i − ŷ_i) / (1 − h_i). For rows that belong together, (I − H_gg)⁻¹ (y_g − ŷ_g) leaves the whole group out.
+itself y_i − (y_i − ŷ_i) / (1 − h_i). For rows that belong
+together, (I − H_gg)⁻¹ (y_g − ŷ_g) leaves out the whole group.
 """
 
 from __future__ import annotations

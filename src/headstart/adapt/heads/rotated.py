@@ -125,7 +125,7 @@ def rotate(X: np.ndarray, *, weights: np.ndarray | None = None, dtype: type = np
     n, width = X.shape
     if n > width:
         spectrum, axes = _descending(_gram(X, mean, omega), n)
-        Z = np.empty((n, len(spectrum)), dtype)
+        Z: np.ndarray = np.empty((n, len(spectrum)), dtype)
         for rows in row_blocks(n, width):
             Z[rows] = (X[rows] - mean) @ axes
         return Rotated(X, mean, Z, spectrum, omega, axes)
@@ -150,7 +150,8 @@ def check_features(X: np.ndarray) -> None:
     if bad.any():
         raise DataError(
             f"features: {int(bad.sum())} of {len(X)} rows hold NaN or infinite values (first: row "
-            f"{int(bad.argmax())}). Features come from the network: check its weights and precision, then extract again."
+            f"{int(bad.argmax())}). "
+            "Features come from the network: check its weights and precision, then extract again."
         )
 
 

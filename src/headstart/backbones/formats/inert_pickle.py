@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 from headstart.base.errors import Refused, shown
 
-MOST_OPCODES = 2_000_000  # an honest checkpoint of 2,000 tensors has 100,000
+MOST_OPCODES = 500_000  # an honest checkpoint of 2,000 tensors has 100,000
 
 
 @dataclass(frozen=True)

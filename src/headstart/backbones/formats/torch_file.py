@@ -34,9 +34,8 @@ def read_zip(path: Path) -> tuple[Any, list[str]]:
     where = shown(path.name)
     members = _members(path, where)
     pickles = [n for n in members if n == "data.pkl" or n.endswith("/data.pkl")]
-    if len(pickles) != 1 or any(n.endswith("constants.pkl") for n in members):
-        kind = "a TorchScript program" if len(pickles) == 1 else "no archive of torch.save"
-        raise Refused(f"CK03 {where}: {kind}, not weights. Refused. Ask the publisher for a .safetensors file.")
+    if len(pickles) != 1:
+        raise Refused(f"CK03 {where}: no archive of torch.save. Refused. Ask the publisher for a .safetensors file.")
     folder = pickles[0].removesuffix("data.pkl")
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         places = {name: (_first_byte(mapped, info, where), info.file_size) for name, info in members.items()}
@@ -76,8 +75,12 @@ def _members(path: Path, where: str) -> dict[str, zipfile.ZipInfo]:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OverflowError, struct.error) as error:
-        raise Refused(f"CK05 {where}: ends early or is damaged ({human_bytes(size)} are here: {shown(error)}). "
-                      "Refused. Download it again.") from error
+        raise Refused(
+            f"CK05 {where}: ends early or is damaged ({human_bytes(size)} are here: {shown(error)}). "
+            "Refused. Download it again."
+        ) from error
+    if any(entry.filename.endswith("constants.pkl") for entry in entries):
+        raise Refused(f"CK03 {where}: a TorchScript program, not weights. Refused. Ask for a .safetensors file.")
     members: dict[str, zipfile.ZipInfo] = {}
     for entry in entries:
         name = shown(entry.filename)

@@ -11,7 +11,8 @@ from headstart.base.files import make_folder
 
 def from_hub(backbone: str, repository: str, *, offline: bool, filename: str = "model.safetensors") -> Path:
     """The file of a Hugging Face repository, from the cache or else fetched into it. EnvironmentFault if it cannot."""
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    import httpx  # what huggingface_hub speaks with
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
     from huggingface_hub.errors import HfHubHTTPError
 
     cached = try_to_load_from_cache(repository, filename)
@@ -20,8 +21,10 @@ def from_hub(backbone: str, repository: str, *, offline: bool, filename: str = "
     if offline:
         raise _offline(backbone)
     try:
+        # Asked first, because the download itself tries again for half a minute where there is no network at all.
+        get_hf_file_metadata(hf_hub_url(repository, filename), timeout=10)
         return Path(hf_hub_download(repository, filename))
-    except (OSError, HfHubHTTPError, ValueError) as error:  # no route, no such repository, gated, disk full
+    except (OSError, HfHubHTTPError, httpx.HTTPError) as error:  # no route, no such repository, gated, disk full
         raise _failed(backbone, f"https://huggingface.co/{repository}", error) from error
 
 

@@ -1,6 +1,6 @@
 """Makes ``catalogue.json``: sizes and costs of networks, measured without weights.
 
-    python -m headstart.backbones.sources.measure > src/headstart/backbones/sources/catalogue.json
+python -m headstart.backbones.sources.measure > src/headstart/backbones/sources/catalogue.json
 """
 
 from __future__ import annotations

@@ -252,9 +252,7 @@ class PackageSource:
     name = "package"
 
     def cards(self) -> Sequence[BackboneCard]:
-        return [
-            replace(p.card, weights=replace(p.card.weights, here=_file_of(p) is not None)) for p in PACKAGED
-        ]
+        return [replace(p.card, weights=replace(p.card.weights, here=_file_of(p) is not None)) for p in PACKAGED]
 
     def card(self, name: str) -> BackboneCard:
         raise not_in_catalogue(name, [p.card.name for p in PACKAGED])

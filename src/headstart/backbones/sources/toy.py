@@ -13,9 +13,7 @@ from headstart.inputs.spec import ImageSpec
 if TYPE_CHECKING:
     from headstart.backbones.backbone import Backbone
 
-_SPEC = ImageSpec(
-    size=64, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), crop=1.0, fit="crop", interpolation="bilinear"
-)
+_SPEC = ImageSpec(size=64, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), crop=1.0, fit="crop", interpolation="bilinear")
 _SEEDED = Weights("none", "seeded", here=True)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 # Kinds whose classifier is one linear layer on the pooled features; others would need a look first.
-KINDS = tuple(
-    "vit deit beit dinov2 dinov2_with_registers swin swinv2 convnext convnextv2 resnet regnet".split()
-)
+KINDS = tuple("vit deit beit dinov2 dinov2_with_registers swin swinv2 convnext convnextv2 resnet regnet".split())
 _RESAMPLE = {2: "bilinear", 3: "bicubic"}
 _DROPPED = frozenset(  # written by every save, of no use for building
     "architectures id2label label2id num_labels transformers_version torch_dtype dtype problem_type model_type".split()
@@ -82,10 +81,10 @@ class TransformersArchitecture:
 
         What the network lacks keeps its name, what the file lacks is left out: load_into judges both.
         """
-        kind = type(self.build(0))
-        network, report = kind.from_pretrained(
-            None, config=self._config(0), state_dict=dict(tensors), output_loading_info=True
-        )
+        with _quiet():
+            network, report = type(self.build(0)).from_pretrained(
+                None, config=self._config(0), state_dict=dict(tensors), output_loading_info=True
+            )
         absent = set(report["missing_keys"]) | {key[0] for key in report["mismatched_keys"]}
         filled = {name: t for name, t in network.state_dict().items() if name not in absent}
         return filled | {n: tensors[n] for n in report["unexpected_keys"] if n in tensors}
@@ -104,6 +103,22 @@ class TransformersArchitecture:
         mapped = AutoModelForImageClassification._model_mapping[type(config)]
         config.architectures = [(mapped[0] if isinstance(mapped, tuple) else mapped).__name__]
         return config
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """transformers prints a table of what it loaded; load_into reports that, once, in our words."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def architecture_from(config: Mapping[str, Any], *, where: str) -> TransformersArchitecture:

@@ -55,9 +55,7 @@ def _in_bins(
     """Weight, mean confidence and share right, each (R, bins)."""
     index = equal_mass(confidence.ravel(), bins).reshape(len(confidence), -1)
     answers = [a.reshape(len(a), -1) for a in (np.ones_like(confidence), confidence, right)]
-    by_example = [
-        np.stack([np.where(index == b, a, 0.0).sum(axis=1) for b in range(bins)], axis=1) for a in answers
-    ]
+    by_example = [np.stack([np.where(index == b, a, 0.0).sum(axis=1) for b in range(bins)], axis=1) for a in answers]
     n, conf, acc = (weighted(a, weights) for a in by_example)
     below = np.maximum(n, 1)
     return n, conf / below, acc / below

@@ -64,5 +64,3 @@ def mean(values: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
     if weights is None:
         return np.asarray([values.mean()])
     return weights.astype(np.float64, copy=False) @ values / weights.sum(axis=1, dtype=np.float64)
-
-

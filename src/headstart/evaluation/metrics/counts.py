@@ -25,7 +25,9 @@ class Counts:
     total: np.ndarray
 
 
-def count_classes(targets: np.ndarray, predicted: np.ndarray, classes: int, weights: np.ndarray | None = None) -> Counts:
+def count_classes(
+    targets: np.ndarray, predicted: np.ndarray, classes: int, weights: np.ndarray | None = None
+) -> Counts:
     """targets, predicted: (N,) class indices below ``classes``."""
     columns = np.arange(classes)
     return count_labels(targets[:, None] == columns, predicted[:, None] == columns, weights)
