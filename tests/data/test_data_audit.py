@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import encoded, put, scene
+from making import encoded, put, scene
 from PIL import Image, ImageOps
 
 from headstart.base.config import from_dict, to_dict

@@ -11,10 +11,10 @@ import zlib
 
 import numpy as np
 import pytest
-from conftest import encoded, scene
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageCms, ImageOps, PngImagePlugin
+from making import encoded, scene
+from PIL import Image, ImageCms, ImageFile, ImageOps, PngImagePlugin
 
 from headstart.data.decode import BadExample, ImageLimits, decode, decode_image
 
@@ -287,6 +287,17 @@ def test_a_whole_jpeg_with_a_plain_lower_half_is_not_taken_for_a_cut_one(colour:
     decode_image(encoded(picture, **options), name=NAME)
     decode_image(encoded(Image.new("RGB", (50, 50), colour), **options), name=NAME)
     decode_image(encoded(picture.convert("L"), **options), name=NAME)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_a_process_that_told_pillow_to_load_truncated_files_gets_none(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    assert refused(GOOD[kind][: len(GOOD[kind]) // 2]).code == "IM27"
+    flipped = bytearray(GOOD["PNG"])
+    flipped[len(flipped) // 2] ^= 1
+    assert refused(bytes(flipped)).code == "IM28"
 
 
 def test_jpegs_with_trailing_bytes_are_whole() -> None:

@@ -7,9 +7,9 @@ import time
 
 import numpy as np
 import pytest
-from conftest import encoded, scene
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from making import encoded, scene
 from PIL import Image, ImageOps
 
 from headstart.data.decode import decode_image
@@ -61,7 +61,8 @@ def test_planted_copies_are_found_and_strangers_are_not(planted: tuple, features
     for name in CHANGES:
         wanted = {p for p, n in truth.items() if n == name}
         assert len(found & wanted) >= (0.8 if name == "mirrored" else 0.95) * len(wanted), name
-    turned = {p for p, m in zip(zip(pairs.first.tolist(), pairs.second.tolist()), pairs.mirrored, strict=True) if m}
+    first, second = pairs.first[pairs.mirrored].tolist(), pairs.second[pairs.mirrored].tolist()
+    turned = set(zip(first, second, strict=True))
     assert turned == {p for p, n in truth.items() if n == "mirrored"} & found
 
 
@@ -119,6 +120,27 @@ def test_fifty_thousand_hashes_take_seconds() -> None:
     pairs = close_hashes(hashes, hashes, most=7)
     assert len(pairs) == 10_000
     assert time.perf_counter() - start < 10
+
+
+def test_hashes_that_agree_in_one_byte_only_are_found_whichever_it_is() -> None:
+    rng = np.random.default_rng(0)
+    hashes = rng.integers(0, 2**63, 400, dtype=np.uint64)
+    for band in range(8):
+        others = sum(1 << (8 * b + int(rng.integers(8))) for b in range(8) if b != band)
+        hashes[2 * band + 1] = hashes[2 * band] ^ np.uint64(others)
+    assert close_hashes(hashes, hashes, most=7).tolist() == [[2 * b, 2 * b + 1] for b in range(8)]
+
+
+def test_crowds_of_one_picture_cost_little() -> None:
+    n, rng = 20_000, np.random.default_rng(0)
+    one = rng.integers(0, 256, (16, 16, 3)).astype(np.uint8)
+    tiny, hashes = np.broadcast_to(one, (n, 16, 16, 3)), np.full(n, 12345, np.uint64)
+    start = time.perf_counter()
+    same = near_pairs(hashes, ~hashes, tiny, np.full(n, 0.2))
+    assert np.array_equal(same.second, np.arange(1, n))
+    assert not same.first.any()
+    assert len(near_pairs(hashes, hashes, tiny, np.zeros(n)).first) == 0  # plain ones are left alone
+    assert time.perf_counter() - start < 5
 
 
 def test_equal_keys_are_grouped_in_order() -> None:

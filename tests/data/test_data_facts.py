@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from conftest import encoded, scene
+from making import encoded, scene
 
 from headstart.data.decode import BadExample, ImageLimits, decode_image
 from headstart.data.facts import FactsStore, facts_folder

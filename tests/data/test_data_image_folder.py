@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import encoded, put, scene
+from making import encoded, put, scene
 
 from headstart.base.errors import DataError
 from headstart.data.open import open_dataset
@@ -211,6 +211,19 @@ def test_creation_order_does_not_matter(tmp_path: Path) -> None:
         seen.add((tuple(dataset.ids), tuple(dataset.targets), tuple(dataset.classes)))
     assert len(seen) == 1
     assert list(seen.pop()[0]) == sorted(names)
+
+
+def test_of_two_links_to_one_folder_the_same_is_followed_on_every_disk(tmp_path: Path) -> None:
+    outside = grow(tmp_path / "outside", "1.jpg")
+    seen = set()
+    for attempt in range(4):
+        root = grow(tmp_path / str(attempt), "a/0.jpg", "b/0.jpg")
+        names = ["l3", "l1", "l2", "l0"]
+        random.Random(attempt).shuffle(names)
+        for name in names:
+            (root / "a" / name).symlink_to(outside)
+        seen.add(tuple(open_dataset(root, allow_outside=True).ids))
+    assert seen == {("a/0.jpg", "a/l0/1.jpg", "b/0.jpg")}
 
 
 def test_locale_does_not_matter(tmp_path: Path) -> None:

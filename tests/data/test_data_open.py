@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import encoded, put, scene
+from making import encoded, put, scene
 
 from headstart.base.errors import DataError
 from headstart.data.open import open_dataset

@@ -11,9 +11,9 @@ import pandas
 import polars
 import pyarrow as pa
 import pytest
-from conftest import encoded, put, scene
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from making import encoded, put, scene
 from pyarrow import parquet
 
 from headstart.base.errors import DataError, Refused
@@ -51,7 +51,7 @@ def problem(path: object, **options: object) -> str:
     return str(caught.value)
 
 
-# --------------------------------------------------------------------------------------- B6: labels as they were written
+# -------------------------------------------------------------------------------- B6: labels as they were written
 
 
 def rows_of(labels: list[str], reason_to_repeat: int = 3) -> list[tuple[str, str]]:
@@ -158,7 +158,7 @@ def test_an_unknown_or_wrong_encoding_is_named(tmp_path: Path) -> None:
     assert "TB54 data.csv is not ascii (byte 0xC3 at line 2, column 10)" in problem(path, encoding="ascii")
 
 
-# ------------------------------------------------------------------------------------------- what cannot be read, by line
+# -------------------------------------------------------------------------------- what cannot be read, by line
 
 
 def test_ragged_rows_are_named_by_line(tmp_path: Path) -> None:
@@ -173,6 +173,13 @@ def test_lines_are_counted_through_quoted_line_breaks(tmp_path: Path) -> None:
     assert "line 5 has 3 fields" in problem(table(tmp_path, text))
     text = 'path,label\n0.jpg,"a\nb\nc"\n1.jpg,\n2.jpg,x\n'
     assert "(lines 5)" in problem(table(tmp_path, text))
+
+
+def test_line_breaks_inside_quotes_survive_in_a_table_of_many_blocks(tmp_path: Path) -> None:
+    labels = ["one\nline", "another\n\nline"] * 60_000
+    text = "path,label\n" + "".join(f'{i % 3}.jpg,"{label}"\n' for i, label in enumerate(labels))
+    assert len(text) > 2 * 2**20  # of one MiB each
+    assert open_dataset(table(tmp_path, text)).targets == labels
 
 
 def test_an_open_quote_is_named(tmp_path: Path) -> None:
@@ -229,7 +236,7 @@ def test_a_damaged_parquet_file_is_named(tmp_path: Path) -> None:
     assert "TB60 broken.parquet: row group 0 unreadable" in problem(put(tmp_path / "broken.parquet", bytes(broken)))
 
 
-# ------------------------------------------------------------------------------------------------- which column is which
+# -------------------------------------------------------------------------------- which column is which
 
 
 def test_columns_are_found_by_name_and_by_content(tmp_path: Path) -> None:
@@ -381,7 +388,7 @@ def test_paths_that_leave_the_folder_are_refused_by_line(tmp_path: Path, opened:
 def test_all_paths_that_leave_are_told_together_and_may_be_allowed(tmp_path: Path) -> None:
     put(tmp_path / "outside" / "1.jpg", JPEG)
     path = put(tmp_path / "data" / "d.csv", b"path,label\n../outside/1.jpg,a\n../outside/1.jpg,b\n")
-    with pytest.raises(Refused, match="line 2.*line 3"):
+    with pytest.raises(Refused, match=r"line 2.*line 3"):
         open_dataset(path)
     assert open_dataset(path, allow_outside=True)[0].value.size == (20, 20)
     path = put(tmp_path / "data" / "d.csv", b"path,label\nhttp://x.example/1.jpg,a\n")

@@ -42,7 +42,6 @@ def test_intervals_of_a_mean_cover_also_for_few_examples(n):
 
 
 def test_intervals_of_macro_f1_cover():
-    rng = stream(8)
     matrix = np.asarray([[0.8, 0.15, 0.05], [0.2, 0.7, 0.1], [0.1, 0.1, 0.8]])
     shares = np.asarray([0.5, 0.3, 0.2])
     joint = shares[:, None] * matrix
@@ -60,7 +59,6 @@ def test_intervals_of_macro_f1_cover():
         )
 
     assert 0.92 <= covered(truth, draw) <= 0.98
-    assert rng is not None
 
 
 def test_paired_differences_cover_and_are_narrower_than_unpaired():

@@ -107,7 +107,7 @@ def test_classes_that_are_absent_are_undefined_and_left_out_of_macro_scores():
     p = np.eye(4)[said]
     got = score("classification", y, p, ["macro_f1", "balanced_accuracy"])
     assert got["macro_f1"][0] == pytest.approx((2 / 3 + 1) / 2)
-    assert got["balanced_accuracy"][0] == pytest.approx(sk.balanced_accuracy_score(y[:4], np.asarray([0, 3, 1, 1])))
+    assert got["balanced_accuracy"][0] == 0.75
 
 
 def test_a_resample_is_the_sample_with_rows_repeated(classes_of):

@@ -45,7 +45,7 @@ def test_help_imports_neither_torch_nor_sklearn():
 
 def test_importing_headstart_prints_nothing_and_sets_nothing():
     code = (
-        "import os, sys, random, warnings\n"
+        "import os, sys, random, warnings, numpy, typer  # these set what they set\n"
         "before = (dict(os.environ), list(warnings.filters), random.getstate())\n"
         "import headstart, headstart.cli.main, headstart.records.run, headstart.data.dataset\n"
         "assert before == (dict(os.environ), list(warnings.filters), random.getstate())"

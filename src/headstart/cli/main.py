@@ -15,6 +15,9 @@ from headstart.base.errors import EnvironmentFault, HeadstartError, Stopped, sho
 from headstart.cli import doctor, evaluate, fit, inspect, models, predict, report
 from headstart.cli.show import error_object, say_error
 
+INTERRUPTED = 130  # what typer makes of Ctrl-C
+GO_ON = "stopped. Give the same command again to go on: what was computed is in the cache."
+
 app = typer.Typer(
     name="headstart",
     help="Transfer learning you can trust: a folder of examples in, a model with its evidence out.",
@@ -54,12 +57,12 @@ def run(arguments: Sequence[str]) -> int:
     """The exit code of one command; errors are shown, tracebacks only with --debug."""
     debug, as_json = "--debug" in arguments, "--json" in arguments
     try:
-        app([a for a in arguments if a != "--debug"], standalone_mode=False)
-        return 0
+        code = app([a for a in arguments if a != "--debug"], standalone_mode=False)
+        if code != INTERRUPTED:
+            return code or 0
+        problem: HeadstartError = Stopped(GO_ON)
     except HeadstartError as error:
-        problem: HeadstartError = error
-    except KeyboardInterrupt:
-        problem = Stopped("stopped. Give the same command again to go on: what was computed is in the cache.")
+        problem = error
     except MemoryError:
         problem = EnvironmentFault("EN73 the machine has no memory left. Close other programs, or use fewer examples.")
     except typer.Exit as leave:

@@ -42,7 +42,7 @@ def models(
             "here" if c.weights.here else "–",
             f"{c.parameters / 1e6:.1f} M",
             str(c.feature_dim),
-            f"{c.gmacs:.2f}" if c.gmacs else "–",
+            f"{c.gmacs:.1f}" if c.gmacs else "–",
             human_bytes(c.weights.size) if c.weights.size else "–",
             c.licence,
             c.trained_on,

@@ -107,7 +107,10 @@ def _bars(target: Console) -> Progress:
 def console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False, soft_wrap=True, emoji=False)
+    made = Console(stderr=stderr, highlight=False, soft_wrap=True, emoji=False)
+    if not made.is_terminal:
+        made.width = max(made.width, 140)  # a file or a pipe has no edge
+    return made
 
 
 def _plain(text: str) -> Any:
@@ -151,8 +154,9 @@ def table(title: str, columns: list[tuple[str, str]], rows: list[list[str]]) -> 
     from rich.table import Table
 
     made = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading, side in columns:
-        made.add_column(heading, justify="right" if side == "right" else "left", overflow="fold")
+    for at, (heading, side) in enumerate(columns):
+        last = at == len(columns) - 1
+        made.add_column(heading, justify="right" if side == "right" else "left", no_wrap=not last, overflow="fold")
     for row in rows:
         made.add_row(*[_plain(shown(cell)) for cell in row])
     console().print(made)

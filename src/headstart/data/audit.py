@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -39,8 +40,8 @@ def audit(dataset: Dataset, survey: Survey, *, features: np.ndarray | None = Non
     rows = survey.rows
     if features is not None and len(features) != len(rows):
         raise DataError(f"audit: {len(features)} rows of features for {len(rows)} usable examples.")
-    near = _near_pairs(survey, rows, features)
     copies = exact_groups([survey.keys[r] for r in rows])
+    near = _near_pairs(survey, rows, copies, features)
     clusters = _clusters(dataset, rows, copies, near, features)
     conflicts = tuple(c for c in clusters if len(set(c.targets)) > 1) if _labelled(dataset) else ()
     leaks = _leaks(dataset, survey, rows, clusters)
@@ -103,11 +104,21 @@ def _sizes(survey: Survey, rows: np.ndarray) -> tuple[tuple[int, int, int], ...]
 # ---------------------------------------------------------------------------------------------------------- duplicates
 
 
-def _near_pairs(survey: Survey, rows: np.ndarray, features: np.ndarray | None) -> Pairs:
-    columns = survey.columns
-    return near_pairs(
-        columns["phash"][rows], columns["phash_mirrored"][rows], survey.tiny(rows), columns["std"][rows], features
+def _near_pairs(survey: Survey, rows: np.ndarray, copies: list[np.ndarray], features: np.ndarray | None) -> Pairs:
+    """Look-alikes by position in ``rows``; of identical files only the first is compared."""
+    kept = np.ones(len(rows), bool)
+    for group in copies:
+        kept[group[1:]] = False
+    at = np.flatnonzero(kept)
+    columns = {name: survey.columns[name][rows[at]] for name in ("phash", "phash_mirrored", "std")}
+    pairs = near_pairs(
+        columns["phash"],
+        columns["phash_mirrored"],
+        survey.tiny(rows[at]),
+        columns["std"],
+        None if features is None else features[at],
     )
+    return replace(pairs, first=at[pairs.first], second=at[pairs.second])
 
 
 def _clusters(

@@ -60,12 +60,7 @@ def near_pairs(
 
     phash, mirrored: (n,) uint64.  tiny: (n, 16, 16, 3) uint8.  std: (n,) contrast.  features: (n, D) or None.
     """
-    rows = np.flatnonzero(std >= LEAST_CONTRAST)
-    straight = close_hashes(phash[rows], phash[rows], most=MOST_BITS)
-    turned = close_hashes(phash[rows], mirrored[rows], most=MOST_BITS)
-    first = rows[np.concatenate([straight[:, 0], turned[:, 0]])]
-    second = rows[np.concatenate([straight[:, 1], turned[:, 1]])]
-    is_turned = np.concatenate([np.zeros(len(straight), bool), np.ones(len(turned), bool)])
+    first, second, is_turned = _candidates(phash, mirrored, np.flatnonzero(std >= LEAST_CONTRAST))
     agreement = _agreement(tiny, first, second, is_turned)
     sure = agreement >= (LEAST_CORRELATION if features is None else DOUBTFUL_CORRELATION)
     first, second, is_turned, agreement = first[sure], second[sure], is_turned[sure], agreement[sure]
@@ -77,6 +72,22 @@ def near_pairs(
 
 
 # --------------------------------------------------------------------------------------------------------- candidates
+
+
+def _candidates(phash: np.ndarray, mirrored: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(first, second, mirrored) of the pairs worth a second look.
+
+    Rows with one hash are compared with the first of them only: a thousand frames of one scene would make half a
+    million pairs, and all that is asked is who belongs together.
+    """
+    _, first_of, which = np.unique(phash[rows], return_index=True, return_inverse=True)
+    keepers = np.sort(first_of)
+    followers = np.setdiff1d(np.arange(len(rows)), keepers)
+    same = np.stack([first_of[which[followers]], followers], axis=1)
+    straight = keepers[close_hashes(phash[rows[keepers]], phash[rows[keepers]], most=MOST_BITS)]
+    turned = keepers[close_hashes(phash[rows[keepers]], mirrored[rows[keepers]], most=MOST_BITS)]
+    pairs = rows[np.concatenate([same, straight, turned])]
+    return pairs[:, 0], pairs[:, 1], np.arange(len(pairs)) >= len(same) + len(straight)
 
 
 def close_hashes(left: np.ndarray, right: np.ndarray, *, most: int) -> np.ndarray:
@@ -93,14 +104,13 @@ def close_hashes(left: np.ndarray, right: np.ndarray, *, most: int) -> np.ndarra
         for b in range(8)
     )
     blocks = _all_blocks(n) if work > n * n / 2 else _banded_blocks(bytes_left, bytes_right)
-    found = [np.zeros((0, 2), np.int64)]
+    found = [np.zeros(0, np.int64)]
     for rows, columns in blocks:
-        close = np.bitwise_count(left[rows][:, None] ^ right[columns][None, :]) <= most
-        i, j = np.nonzero(close)
+        i, j = np.nonzero(np.bitwise_count(left[rows][:, None] ^ right[columns][None, :]) <= most)
         i, j = rows[i], columns[j]
-        found.append(np.stack([i, j], axis=1)[i < j])
-    pairs = np.concatenate(found)
-    return np.unique(pairs, axis=0) if len(pairs) else pairs
+        found.append((i * n + j)[i < j])
+    numbers = np.unique(np.concatenate(found))  # a pair may share several bytes
+    return np.stack([numbers // n, numbers % n], axis=1) if n else np.zeros((0, 2), np.int64)
 
 
 def _all_blocks(n: int, size: int = 1024) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -207,9 +207,13 @@ def folds(
 
 
 def _dealt(table: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
-    """(G,) fold of each group: the biggest first, each to the fold that has least of its strata, then least of all."""
+    """(G,) fold of each group: the biggest first, each to the fold that has least of its strata, then least of all.
+
+    Groups of one size go stratum by stratum: then the odd ones of each stratum fill the smallest folds, and without
+    groups both strata and folds come out even to within one row.
+    """
     order = rng.permutation(len(table))
-    order = order[np.argsort(-table[order].sum(axis=1), kind="stable")]
+    order = order[np.lexsort((table[order].argmax(axis=1), -table[order].sum(axis=1)))]
     total = table.sum(axis=0).clip(min=1)
     have, sizes = np.zeros((k, table.shape[1])), np.zeros(k)
     fold_of = np.empty(len(table), np.int64)

@@ -18,7 +18,7 @@ from headstart.base.errors import DataError
 from headstart.base.seeds import stream
 from headstart.records.estimate import Estimate
 
-CHUNK_CELLS = 8_000_000  # resamples × examples held at once: 32 MB as float32
+CHUNK_CELLS = 2_000_000  # resamples × examples held at once: 8 MB as float32, which stays in the cache
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Resamples:
         return self.n if self.groups is None else len(np.unique(self.groups))
 
     def chunks(self) -> Iterator[np.ndarray]:
-        """(R', n) float32 counts, until ``count`` resamples have been given; never more than about 32 MB at once."""
+        """(R', n) float32 counts, until ``count`` resamples have been given; never more than about 8 MB at once."""
         rng = stream(self.seed, "bootstrap", self.n, self.count)
         unit_of, strata = self._units()
         step = max(1, CHUNK_CELLS // max(1, self.n))

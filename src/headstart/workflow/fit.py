@@ -101,6 +101,7 @@ def _fit(
         from headstart.features.extract import extract
         from headstart.workflow.choose_backbone import choose_backbone
         from headstart.workflow.keeping import check_saved, report_pictures, save_model
+        from headstart.workflow.preprocessing import preprocessing_check
 
         weights = Path(config.weights) if config.weights else None
         name = choose_backbone(config.backbone, catalogue)
@@ -131,6 +132,14 @@ def _fit(
         folder.save(divided)
         write_bytes(folder.training_keys, b"".join(features.survey.keys[row] for row in rows[train]))
         observer(Said(divided.reason))
+
+    feature_record = features.record
+    if config.weights or name.startswith("file:"):
+        with clock("checking the preprocessing"):
+            sentence = preprocessing_check(
+                backbone, usable, known, train, limits=limits, seed=config.seed, observer=observer
+            )
+            feature_record = replace(feature_record, preprocessing_check=sentence)
 
     with clock("heads"):
         rules = Rules(config.folds, config.metric, config.balance, config.seed)
@@ -174,7 +183,7 @@ def _fit(
             backbone=backbone,
             chosen=chosen,
             task=task,
-            features=features.record,
+            features=feature_record,
             evaluation=evaluation,
             split=divided,
             created=record.created,
@@ -187,7 +196,7 @@ def _fit(
             record,
             status="done",
             backbone=backbone.record,
-            features=features.record,
+            features=feature_record,
             model_sha256=seal,
             notes=(f"loaded back and compared on {agreement.n} images: largest difference {agreement.max_abs:.1e}",),
         )

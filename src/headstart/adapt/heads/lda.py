@@ -30,7 +30,7 @@ class ShrunkLDA:
         parts = []
         for moments, train, val in fold_parts(rotated, folds):
             coefficients, bias = _discriminant(rotated, moments, train, y, task.outputs)
-            parts.append(rotated.Z[val].astype(np.float64) @ coefficients + bias)
+            parts.append(rotated.at(val, coefficients) + bias)
         return OutOfFold(folds.average(parts), {"shrinkage": shrinkage(rotated.width, rotated.total)})
 
     def fit(self, rotated: Rotated, y: np.ndarray, task: Task, setting: Setting) -> LinearHead:

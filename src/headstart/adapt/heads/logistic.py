@@ -87,7 +87,7 @@ def _out_of_fold(
         found.append(minimise(problem, None if start is None else start[i], accuracy=ROUGH))
         for w, (_, val) in zip(found[-1], pairs, strict=True):
             coefficients, bias = _all_classes(w.astype(np.float64), task)
-            parts.append(rotated.Z[val] @ coefficients.T + bias)
+            parts.append(rotated.at(val, coefficients.T) + bias)
     return folds.average(parts), found
 
 

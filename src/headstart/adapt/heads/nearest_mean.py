@@ -32,7 +32,7 @@ class NearestMean:
         parts = []
         for train, val in folds.pairs:
             coefficients, bias = _directions(rotated, train, y, task.outputs)
-            parts.append(rotated.Z[val].astype(np.float64) @ coefficients + bias)
+            parts.append(rotated.at(val, coefficients) + bias)
         return OutOfFold(folds.average(parts), {})
 
     def fit(self, rotated: Rotated, y: np.ndarray, task: Task, setting: Setting) -> LinearHead:

@@ -51,7 +51,7 @@ class Neighbours:
 def _answers(X: np.ndarray, values: np.ndarray, task: Task, train: np.ndarray, val: np.ndarray) -> np.ndarray:
     """(sizes, held-out, K) mean of the neighbours' values, or the logits of their votes."""
     nearest = _nearest(X, train, val, min(max(SIZES), len(train)))
-    sums = np.cumsum(values[train[nearest]], axis=1)  # (held-out, most, K), neighbours from near to far
+    sums = np.cumsum(values[nearest], axis=1)  # (held-out, most, K), neighbours from near to far
     at = [min(size, nearest.shape[1]) for size in SIZES]
     means = np.stack([sums[:, k - 1] / k for k in at])
     if task.name == "regression":
@@ -64,16 +64,19 @@ def _answers(X: np.ndarray, values: np.ndarray, task: Task, train: np.ndarray, v
 
 
 def _nearest(X: np.ndarray, train: np.ndarray, val: np.ndarray, most: int) -> np.ndarray:
-    """(held-out, most) positions within ``train``, by falling cosine."""
+    """(held-out, most) positions in X of the nearest training rows, by falling cosine."""
     out = np.empty((len(val), most), np.int64)
     lengths = np.sqrt(np.einsum("nd,nd->n", X, X, dtype=np.float64))
     inverse = (1 / np.where(lengths > 0, lengths, 1.0)).astype(X.dtype)
+    others = np.setdiff1d(np.arange(len(X)), train)
     step = max(1, BLOCK_CELLS // len(X))
     for start in range(0, len(val), step):
         rows = val[start : start + step]
-        # against all rows and picked afterwards: a copy of the training rows would cost more memory than time
-        cosine = ((X[rows] * inverse[rows, None]) @ X.T * inverse)[:, train]
-        some = np.argpartition(-cosine, most - 1, axis=1)[:, :most]
-        order = np.argsort(-np.take_along_axis(cosine, some, axis=1), axis=1, kind="stable")
+        # against all rows, the others then moved out of reach: a copy of the training rows would double the memory
+        away = (X[rows] * -inverse[rows, None]) @ X.T
+        away *= inverse
+        away[:, others] = 2.0
+        some = np.argpartition(away, most - 1, axis=1)[:, :most]
+        order = np.argsort(np.take_along_axis(away, some, axis=1), axis=1, kind="stable")
         out[start : start + step] = np.take_along_axis(some, order, axis=1)
     return out

@@ -218,9 +218,11 @@ def _fold_predictions(rotated: Rotated, Y: np.ndarray, folds: Folds, relative: n
         values = np.zeros_like(Y)
         values[train] = omega[:, None] * (Y[train] - mean)
         sums = rotated.sums(values)
-        z = rotated.Z[val].astype(np.float64) - moments.mean
         unit = moments.spread / rotated.width
-        yield np.stack([z @ _solve(moments, unit * r, sums) + mean for r in relative])
+        solved = np.stack([_solve(moments, unit * r, sums) for r in relative])  # (L, r, K)
+        shift = mean - moments.mean @ solved  # (L, K)
+        flat = solved.transpose(1, 0, 2).reshape(len(sums), -1)
+        yield rotated.at(val, flat).reshape(len(val), len(relative), -1).transpose(1, 0, 2) + shift[:, None]
 
 
 def _solve(moments: Moments, penalty: float, sums: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ import numpy as np
 from headstart.adapt.heads.folds import Folds
 from headstart.base.errors import DataError
 
-BLOCK_CELLS = 4_000_000  # 32 MB of float64 at once
+BLOCK_CELLS = 1_000_000  # 8 MB of float64 at once
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,13 @@ class Rotated:
             out += z.T @ values[rows]
         return out
 
+    def at(self, positions: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
+        """Z[positions] @ coefficients (r, C) → (P, C) float64."""
+        out = np.empty((len(positions), coefficients.shape[1]))
+        for some in row_blocks(len(positions), self.Z.shape[1]):
+            out[some] = self.Z[positions[some]].astype(np.float64, copy=False) @ coefficients
+        return out
+
     def gram(self, positions: np.ndarray) -> np.ndarray:
         """Σ ω z zᵀ over some rows, (r, r) float64."""
         out = np.zeros((self.Z.shape[1], self.Z.shape[1]))
@@ -105,15 +112,19 @@ class Moments:
 def fold_moments(rotated: Rotated, train: np.ndarray) -> Moments:
     """Mean and centred Gram matrix of some rows, from those that are left out when they are fewer."""
     rest = np.setdiff1d(np.arange(len(rotated.Z)), train, assume_unique=True)
-    weights = rotated.weights[train]
-    total = float(weights.sum())
-    mean = rotated.Z[train].T.astype(np.float64) @ weights / total
+    used = np.zeros((len(rotated.Z), 1))
+    used[train, 0] = rotated.weights[train]
+    total = float(used.sum())
+    mean = rotated.sums(used)[:, 0] / total
     if len(rest) < len(train):
-        # All rows together have mean 0 and a diagonal Gram matrix.
-        gram = np.diag(rotated.spectrum) - rotated.gram(rest)
+        # All rows together have mean 0 and a diagonal Gram matrix. In place: the matrix is large.
+        gram = rotated.gram(rest)
+        np.negative(gram, out=gram)
+        gram.flat[:: len(gram) + 1] += rotated.spectrum
     else:
         gram = rotated.gram(train)
-    return Moments(gram - total * np.outer(mean, mean), mean, total)
+    gram -= np.outer(total * mean, mean)
+    return Moments(gram, mean, total)
 
 
 def rotate(X: np.ndarray, *, weights: np.ndarray | None = None, dtype: type = np.float32) -> Rotated:
@@ -134,7 +145,7 @@ def rotate(X: np.ndarray, *, weights: np.ndarray | None = None, dtype: type = np
 
 
 def row_blocks(n: int, width: int) -> Iterator[slice]:
-    """Slices that cover n rows, each of about 32 MB in float64."""
+    """Slices that cover n rows, each of about 8 MB in float64."""
     step = max(1, BLOCK_CELLS // max(1, width))
     for start in range(0, n, step):
         yield slice(start, min(n, start + step))

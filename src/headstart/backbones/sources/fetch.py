@@ -11,10 +11,11 @@ from headstart.base.files import make_folder
 
 def from_hub(backbone: str, repository: str, *, offline: bool, filename: str = "model.safetensors") -> Path:
     """The file of a Hugging Face repository, from the cache or else fetched into it. EnvironmentFault if it cannot."""
-    import httpx  # what huggingface_hub speaks with
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
     from huggingface_hub.errors import HfHubHTTPError
 
+    # The root of its HTTP errors; which library that comes from (requests, httpx, …) changes with the version.
+    http_error = HfHubHTTPError.__bases__[0]
     cached = try_to_load_from_cache(repository, filename)
     if isinstance(cached, str):
         return Path(cached)
@@ -24,7 +25,7 @@ def from_hub(backbone: str, repository: str, *, offline: bool, filename: str = "
         # Asked first, because the download itself tries again for half a minute where there is no network at all.
         get_hf_file_metadata(hf_hub_url(repository, filename), timeout=10)
         return Path(hf_hub_download(repository, filename))
-    except (OSError, HfHubHTTPError, httpx.HTTPError) as error:  # no route, no such repository, gated, disk full
+    except (OSError, http_error) as error:  # no route, no such repository, gated, disk full
         raise _failed(backbone, f"https://huggingface.co/{repository}", error) from error
 
 
