@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import statistics
@@ -42,13 +43,14 @@ class Row:
         """Whether the median keeps the limit; None without a limit."""
         if self.must is None:
             return None
-        return self.median <= self.must if self.at_most else self.median >= self.must
+        return self.median <= self.must if self.at_most else self.median > self.must
 
     @property
     def limit(self) -> str:
         if self.must is None:
             return ""
-        return f"{'≤' if self.at_most else '≥'} {number(self.must)} {self.unit}"
+        sign = "≤" if self.at_most else "≥" if self.must else ">"
+        return f"{sign} {number(self.must) if self.must else 0} {self.unit}".rstrip()
 
     def __str__(self) -> str:
         if len(self.values) == 1:
@@ -120,13 +122,13 @@ def headstart_command() -> list[str]:
 
 
 def load_average() -> float:
-    """Processes that wanted a core in the last minute; well above 0 at the start means that the machine was not quiet."""
+    """Processes that wanted a core in the last minute; well above 0 at the start: the machine was not quiet."""
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else float("nan")
 
 
 def number(value: float) -> str:
     """Three figures, thousands separated."""
-    if value != value:
+    if math.isnan(value):
         return "–"
     if abs(value) >= 100:
         return f"{value:,.0f}"

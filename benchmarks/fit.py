@@ -1,4 +1,4 @@
-"""`fit` with an empty cache, against the least it could take: decoding the files plus running the network, each alone."""
+"""`fit` with an empty cache, against the least it could take: decoding plus running the network, each alone."""
 
 from __future__ import annotations
 
@@ -76,7 +76,9 @@ def _case(case: Case, bench: Bench) -> tuple[list[Row], dict]:
     rows = [
         Row(f"{case.what}: all of `fit`", divided(left, alone), must=case.must),
         Row(f"{case.what}: of that, reading and the one pass over the files", _pass(rounds, alone)),
-        Row(f"{case.what}: of that, the baselines (pixels, and the network with random weights)", divided(random, alone)),
+        Row(
+            f"{case.what}: of that, the baselines (pixels, and the network with random weights)", divided(random, alone)
+        ),
         Row(f"{case.what}: of that, everything after the pass", divided(after, alone)),
         Row(f"{case.what}: decoding + network alone", tuple(alone), "s"),
         Row(f"{case.what}: start-up that was left out", tuple(r["start-up"] for r in rounds), "s"),
@@ -92,10 +94,7 @@ def _pass(rounds: list[dict], alone: list[float]) -> tuple[float, ...]:
 
 def _round(data: Path, place: Path, network: str, weights: Path | None, backbone: Backbone, files: list[Path]) -> dict:
     """Decoding alone, network alone, `fit`: in turns, so that a slower minute slows all three."""
-    pixels = np.empty((len(files), backbone.spec.size, backbone.spec.size, 3), np.uint8)
-    decoding = seconds(lambda: _decode(files, backbone, pixels))
-    network_alone, runner = _forward(backbone, pixels)
-    del pixels
+    decoding, network_alone, runner = _alone(files, backbone)
     watch, wall = _fit(data, place, network, weights)
     steps = step_seconds(place / "run")
     startup = watch.before_looking - steps["reading"]
@@ -108,6 +107,13 @@ def _round(data: Path, place: Path, network: str, weights: Path | None, backbone
         "pass": steps["reading"] + steps["loading the network"] + steps["features"] - startup,
         "steps": steps,
     }
+
+
+def _alone(files: list[Path], backbone: Backbone) -> tuple[float, float, str]:
+    """(seconds of decoding, seconds of the network, runner) for all files; the pixels are gone afterwards."""
+    pixels = np.empty((len(files), backbone.spec.size, backbone.spec.size, 3), np.uint8)
+    decoding = seconds(lambda: _decode(files, backbone, pixels))
+    return decoding, *_forward(backbone, pixels)
 
 
 def _decode(files: list[Path], backbone: Backbone, out: np.ndarray) -> None:

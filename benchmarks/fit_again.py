@@ -27,7 +27,8 @@ def measure(bench: Bench) -> Outcome:
         Row("again, same --out: process ÷ first process", divided([r["same"] for r in rounds], cold), must=0.05),
         Row("again, new --out: process ÷ first process", divided([r["new"] for r in rounds], cold), must=0.05),
         Row(
-            "again, new --out, without imports and loading ÷ first process", divided([r["inside"] for r in rounds], cold)
+            "again, new --out, without imports and loading ÷ first process",
+            divided([r["inside"] for r in rounds], cold),
         ),
         Row("again, same --out, called from Python ÷ first process", divided([r["call"] for r in rounds], cold)),
         Row("first process", tuple(cold), "s"),

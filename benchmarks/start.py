@@ -40,7 +40,9 @@ def measure(bench: Bench) -> Outcome:
         Row("`python -c pass`, whole process", empties, "s"),
         Row("`headstart --help` ÷ `python -c pass`", divided(helps, empties)),
     )
-    return Outcome(rows, (f"Loaded by the command line before a verb runs, of torch, sklearn, numpy: {_says(_HEAVY)}.",))
+    return Outcome(
+        rows, (f"Loaded by the command line before a verb runs, of torch, sklearn, numpy: {_says(_HEAVY)}.",)
+    )
 
 
 def _says(code: str) -> str:

@@ -202,6 +202,28 @@ def test_regression_has_ridge_and_neighbours(values_of, folds_of):
     assert trial(chosen, "neighbours").difference.low > 0  # a larger error
 
 
+def test_balance_is_said_to_be_off_where_there_are_no_classes(labels_of, folds_of):
+    chosen = choice(labels_of(), folds_of(150), balance="weights")
+    assert (chosen.record.balance, chosen.record.balance_reason[:13]) == ("none", "balancing is ")
+
+
+@pytest.mark.parametrize("width", [1, 4, 300])
+def test_six_rows_are_enough(width, folds_of):
+    X = stream(4).standard_normal((6, width)).astype(np.float32)
+    y = np.asarray([0, 1, 0, 1, 0, 0])
+    chosen = choice((X, y, Classification(("a", "b"))), folds_of(6, k=3))
+    assert np.isfinite(chosen.head.logits(X)).all()
+    assert chosen.record.n == 6
+
+
+def test_a_class_with_one_example_is_learnt_from_too(classes_of, folds_of):
+    X, y, task = classes_of()
+    y = np.where(np.arange(120) == 5, 2, y % 2)
+    chosen = choice((X, y, task), folds_of(120))
+    assert np.isfinite(chosen.oof_logits).all()
+    assert np.isfinite(chosen.head.weight).all()
+
+
 # --- refusals
 
 
@@ -218,6 +240,8 @@ def test_bad_questions_are_refused(classes_of, folds_of):
         choose(X, y, task=task, folds=[(np.arange(60), np.arange(59, 120))])
     with pytest.raises(DataError, match="both sides of fold 0"):
         choose(X, y, task=task, folds=pairs, groups=np.arange(120) // 2)
+    with pytest.raises(DataError, match="At least one of: nearest-mean, ridge"):
+        choose(X, y, task=task, folds=pairs, families=("neighbours",))
     with pytest.raises(DataError, match="targets have shape"):
         choose(X, y[:-1], task=task, folds=pairs)
 

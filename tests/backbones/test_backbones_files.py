@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from headstart.backbones.catalogue import catalogue
+from headstart.backbones.loading import head_names
 from headstart.base.seeds import number
 
 TORCHVISION = ("resnet50", "inception_v3", "googlenet", "mobilenet_v2", "efficientnet_b0", "densenet121", "swin_t",
@@ -42,14 +43,8 @@ def save(network, path, kind=torch.float32):
 
 def scores_through(backbone, network, images):
     """The publisher's class scores from our features and the publisher's last layer."""
-    (head,) = [m for n, m in network.named_modules() if n == backbone_head(backbone)]
+    head = network.get_submodule(head_names(backbone.architecture, backbone.network)[0])
     return head(backbone(images))
-
-
-def backbone_head(backbone):
-    from headstart.backbones.loading import head_names
-
-    return head_names(backbone.architecture, backbone.network)[0]
 
 
 @pytest.mark.parametrize("name", TORCHVISION)
@@ -80,7 +75,9 @@ def test_timm_files_give_the_publishers_scores(tmp_path, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["torchvision/vgg16", "timm/vgg16", "torchvision/vit_b_16", "timm/vit_base_patch16_224"])
+@pytest.mark.parametrize(
+    "name", ["torchvision/vgg16", "timm/vgg16", "torchvision/vit_b_16", "timm/vit_base_patch16_224"]
+)
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 def test_large_files_in_half_precision_load(tmp_path, name, suffix):
     library, short = name.split("/")
@@ -103,7 +100,9 @@ def test_timm_input_specs_are_timms_own():
             cfg = resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(card.name.removeprefix("timm/")).to_dict())
             spec = card.input
             assert (3, spec.size, spec.size) == cfg["input_size"] and spec.crop == cfg["crop_pct"], card.name
-            assert (spec.mean, spec.std, spec.interpolation) == (cfg["mean"], cfg["std"], cfg["interpolation"]), card.name
+            assert (spec.mean, spec.std, spec.interpolation) == (cfg["mean"], cfg["std"], cfg["interpolation"]), (
+                card.name
+            )
 
 
 @pytest.mark.parametrize("name", ["vgg16", "resnet50", "inception_v3", "vit_b_16", "efficientnet_b0", "swin_t"])

@@ -32,7 +32,12 @@ KINDS = {
     "swin": WINDOWED,
     "swinv2": WINDOWED,
 }
-PROCESSOR = {"size": {"height": 32, "width": 32}, "image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.4], "resample": 3}
+PROCESSOR = {
+    "size": {"height": 32, "width": 32},
+    "image_mean": [0.5, 0.4, 0.3],
+    "image_std": [0.2, 0.3, 0.4],
+    "resample": 3,
+}
 
 
 def publishers_transformers(kind, folder, classes=5):
@@ -96,7 +101,10 @@ def test_a_random_copy_of_a_transformers_network(tmp_path):
     ("processor", "spec"),
     [
         ({"size": 48}, (48, 1.0, "squish")),
-        ({"size": {"shortest_edge": 40}, "do_center_crop": True, "crop_size": {"height": 32, "width": 32}}, (32, 40, "crop")),
+        (
+            {"size": {"shortest_edge": 40}, "do_center_crop": True, "crop_size": {"height": 32, "width": 32}},
+            (32, 40, "crop"),
+        ),
         ({"size": {"shortest_edge": 28}, "crop_pct": 0.875}, (28, 32, "crop")),
     ],
 )
@@ -174,8 +182,9 @@ def test_configs_that_reach_further_or_make_no_sense_are_refused(folder, change,
         catalogue.load(edited(folder, change))
 
 
-@pytest.mark.parametrize("key", ["auto_map", "trust_remote_code", "_attn_implementation_internal", "_target_",
-                                 "quantization_config"])
+@pytest.mark.parametrize(
+    "key", ["auto_map", "trust_remote_code", "_attn_implementation_internal", "_target_", "quantization_config"]
+)
 def test_transformers_configs_that_ask_for_code_are_refused(tmp_path, key):
     publishers_transformers("vit", tmp_path)
     with pytest.raises(Refused, match=f"CF20 .*key '{key}' asks to import code. Refused."):
@@ -186,6 +195,22 @@ def test_nested_code_in_a_config_is_found(tmp_path):
     publishers_transformers("vit", tmp_path)
     with pytest.raises(Refused, match="CF20"):
         catalogue.load(edited(tmp_path, lambda c: c.update(extra=[{"deep": {"_target_": "os.system"}}])))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hidden_size": 10**9},
+        {"hidden_size": -3},
+        {"hidden_size": "a"},
+        {"patch_size": 0},
+        {"hidden_size": 8192, "intermediate_size": 32768},
+    ],
+)
+def test_settings_that_make_no_network_or_too_large_a_one_are_refused(tmp_path, change):
+    publishers_transformers("vit", tmp_path)
+    with pytest.raises((DataError, Refused), match=r"CF20|cannot build|CK18"):
+        catalogue.load(edited(tmp_path, lambda c: c.update(change)))
 
 
 def test_unknown_kinds_of_transformers_are_named(tmp_path):
@@ -211,7 +236,7 @@ def test_missing_pieces_are_named(folder, tmp_path):
     with pytest.raises(DataError, match="CK14"):
         catalogue.load(f"file:{folder}")
     (folder / "config.json").unlink()
-    with pytest.raises(DataError, match="no config.json"):
+    with pytest.raises(DataError, match=r"no config.json"):
         catalogue.load(f"file:{folder}")
 
 

@@ -71,6 +71,16 @@ def test_a_perfect_model_is_not_certain(classes_of):
     assert e.worst == ()
 
 
+def test_a_perfect_model_on_groups_is_less_certain_still(classes_of):
+    made = classes_of(40)
+    perfect = dataclasses.replace(made, scores=np.eye(4)[made.targets] * 0.96 + 0.01)
+    alone, same = (evaluate(dataclasses.replace(perfect, groups=g), resamples=50) for g in (None, np.arange(40) + 7))
+    assert repr(alone.metrics["accuracy"]) == repr(same.metrics["accuracy"])  # groups of one row are no groups
+    pairs = evaluate(dataclasses.replace(perfect, groups=np.arange(40) // 2), resamples=50)
+    for name in ("accuracy", "macro_f1"):
+        assert pairs.metrics[name].low < alone.metrics[name].low < 1
+
+
 def test_one_example_and_one_class_are_enough(classes_of):
     e = evaluate(classes_of(1), resamples=20)
     assert e.n == 1

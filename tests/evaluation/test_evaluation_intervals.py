@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -107,6 +107,7 @@ def test_wilson_covers_where_resampling_does_not(n, p):
         assert chance @ resampled < 0.75
 
 
+@settings(deadline=None)
 @given(st.integers(1, 500), st.data())
 def test_wilson_is_that_of_scipy(n, data):
     k = data.draw(st.integers(0, n))
@@ -121,6 +122,7 @@ def test_perfect_proportions_are_not_certain():
     assert str(proportion(0, 0)) == str(undefined(0)) == "–"
 
 
+@settings(deadline=None)
 @given(st.integers(0, 300), st.integers(0, 300))
 def test_mcnemar_is_the_exact_binomial_test(b, c):
     expected = stats.binomtest(b, b + c).pvalue if b + c else 1.0

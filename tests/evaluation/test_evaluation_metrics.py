@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
@@ -135,6 +135,7 @@ def test_counts_by_label_are_those_of_sklearn(labels_of):
         np.testing.assert_allclose(got[0], theirs)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=40))
 def test_auc_is_the_share_of_pairs_in_the_right_order(rows):
     s, positive = np.asarray([r[0] for r in rows], float), np.asarray([r[1] for r in rows])

@@ -129,6 +129,9 @@ class Backbone(nn.Module):
 class FromPixels(nn.Module):
     """Backbone with its normalisation: (B, S, S, 3) uint8 in, (B, D) out. Can be traced and exported."""
 
+    scale: Tensor
+    shift: Tensor
+
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         self.network = backbone.network
@@ -139,7 +142,7 @@ class FromPixels(nn.Module):
         self.train(backbone.training)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        # In float32 whatever the network's precision: bfloat16 would round twice.
+        # In float32 whatever the network's precision; its own precision comes once the pixels are around 0.
         images = pixels.permute(0, 3, 1, 2).float() * self.scale.float() + self.shift.float()
         return self.architecture.features(self.network, images.to(self.scale.dtype))
 

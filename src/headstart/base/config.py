@@ -70,7 +70,10 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             if len(value) != len(arguments):
                 raise DataError(f"CF23 {where}: expected {len(arguments)} values, got {len(value)}.")
             return tuple(_convert(a, v, f"{where}[{i}]") for i, (a, v) in enumerate(zip(arguments, value, strict=True)))
-        items = [_convert(arguments[0] if arguments else Any, v, f"{where}[{i}]") for i, v in enumerate(value)]
+        kind = arguments[0] if arguments else Any
+        if kind in (int, str) and all(type(v) is kind for v in value):  # long lists of ids and counts
+            return tuple(value) if origin is tuple else list(value)
+        items = [_convert(kind, v, f"{where}[{i}]") for i, v in enumerate(value)]
         return tuple(items) if origin is tuple else items
     if origin in (dict, Mapping):
         if not isinstance(value, Mapping):

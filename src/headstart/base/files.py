@@ -10,6 +10,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Mapping
@@ -163,14 +164,7 @@ def read_json(path: Path, *, largest: int = 64 * 2**20) -> Any:
 
 
 def parse_json(text: str, *, where: str, deepest: int = 64) -> Any:
-    depth = most = 0
-    for char in text:  # brackets inside strings only make this stricter
-        if char in "[{":
-            depth += 1
-            most = max(most, depth)
-        elif char in "]}":
-            depth -= 1
-    if most > deepest and _depth_outside_strings(text) > deepest:
+    if text.count("[") + text.count("{") > deepest and _depth(text) > deepest:
         raise DataError(f"CF24 {where}: nested deeper than {deepest} levels. Refused.")
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -194,20 +188,17 @@ def parse_json(text: str, *, where: str, deepest: int = 64) -> Any:
         raise DataError(f"CF24 {where}: not valid JSON ({error}).") from error
 
 
-def _depth_outside_strings(text: str) -> int:
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+
+
+def _depth(text: str) -> int:
+    """How deep brackets nest, those inside strings aside."""
     depth = most = 0
-    in_string = escaped = False
-    for char in text:
-        if in_string:
-            escaped = char == "\\" and not escaped
-            if char == '"' and not escaped:
-                in_string = False
-            continue
-        if char == '"':
-            in_string, escaped = True, False
-        elif char in "[{":
+    for found in _STRING_OR_BRACKET.finditer(text):
+        mark = found.group()[0]
+        if mark in "[{":
             depth += 1
             most = max(most, depth)
-        elif char in "]}":
+        elif mark in "]}":
             depth -= 1
     return most

@@ -11,7 +11,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from headstart.base.errors import DataError
-from headstart.evaluation.intervals import Resamples, estimate, mcnemar_exact, paired_difference, proportion
+from headstart.evaluation.intervals import (
+    Resamples,
+    estimate,
+    independent,
+    mcnemar_exact,
+    paired_difference,
+    proportion,
+)
 from headstart.evaluation.scores import HEADLINES, LOWER_IS_BETTER, resampled, score
 from headstart.records.estimate import Estimate
 from headstart.records.evaluation import Baseline, Verdict
@@ -124,7 +131,7 @@ def _headline(
     drawn: Resamples,
     level: float,
 ) -> Estimate:
-    if name == "accuracy" and predictions.groups is None:
+    if name == "accuracy" and independent(predictions.groups):
         right = int((predictions.predicted == targets).sum())
         return proportion(right, len(targets), level)
     return estimate(value, drawn_values, n=len(targets), units=drawn.units, level=level)

@@ -8,7 +8,7 @@ import numpy as np
 
 from headstart.base.errors import DataError
 from headstart.evaluation.baselines import WITHOUT_TRANSFER, verdict
-from headstart.evaluation.intervals import Resamples, estimate, proportion, undefined, wilson
+from headstart.evaluation.intervals import Resamples, estimate, independent, proportion, undefined, wilson
 from headstart.evaluation.metrics import calibration, classification, counts, multilabel
 from headstart.evaluation.metrics.counts import Counts
 from headstart.evaluation.scores import HEADLINES, SCORES, score
@@ -101,7 +101,7 @@ def _with_intervals(
     for name in ("ece", "ece_before"):
         if name in made:
             made[name] = _centred(made[name], resampled[name])
-    return _never_certain(made, per_class, predictions, y, level), per_class
+    return _never_certain(made, per_class, predictions, y, drawn, level), per_class
 
 
 def _all_scores(
@@ -147,12 +147,17 @@ def _per_class(
     counted = _count(predictions, y, None)
     right, support, called = (a[0].astype(int) for a in (counted.right, counted.support, counted.called))
 
+    alone = independent(predictions.groups)
+
     def one(name: str, k: int, successes: int, among: int) -> Estimate:
         if support[k] == 0:
             return undefined(0, level)
-        if predictions.groups is None:
+        if alone:
             return _ratio_estimate(name, successes, among, int(support[k]), level)
-        return estimate(values[name][0, k], resampled[name][:, k], n=int(support[k]), units=drawn.units, level=level)
+        e = estimate(values[name][0, k], resampled[name][:, k], n=int(support[k]), units=drawn.units, level=level)
+        # All right or all wrong: no resample doubts it. Count each group as one example.
+        share = drawn.units / drawn.n
+        return _ratio_estimate(name, successes * share, among * share, e.n, level) if e.low == e.high else e
 
     return tuple(
         ClassScores(
@@ -166,7 +171,7 @@ def _per_class(
     )
 
 
-def _ratio_estimate(name: str, successes: int, among: int, support: int, level: float) -> Estimate:
+def _ratio_estimate(name: str, successes: float, among: float, support: int, level: float) -> Estimate:
     """Wilson's interval. F1 = 2J/(1 + J) rises with J = right / (in the class or called it), which is a proportion."""
     if among == 0:  # never called: precision is 0 by convention, and nothing is known about it
         return Estimate(0.0, 0.0, 1.0, support, level)
@@ -178,13 +183,19 @@ def _ratio_estimate(name: str, successes: int, among: int, support: int, level: 
 
 
 def _never_certain(
-    made: dict[str, Estimate], per_class: Sequence[ClassScores], predictions: Predictions, y: np.ndarray, level: float
+    made: dict[str, Estimate],
+    per_class: Sequence[ClassScores],
+    predictions: Predictions,
+    y: np.ndarray,
+    drawn: Resamples,
+    level: float,
 ) -> dict[str, Estimate]:
     """Intervals for perfect scores, where every resample is perfect too and would show no doubt at all."""
     name = "accuracy" if predictions.task == "classification" else "subset_accuracy"
-    if predictions.groups is None:
+    share = 1.0 if independent(predictions.groups) else drawn.units / drawn.n
+    if share == 1 or made[name].low == made[name].high:
         right = (y == predictions.predicted) if name == "accuracy" else (y == predictions.predicted).all(axis=1)
-        made[name] = proportion(int(right.sum()), len(y), level)
+        made[name] = proportion(int(right.sum()) * share, len(y) * share, level, of=len(y))
     for key, part in (("macro_f1", "f1"), ("macro_precision", "precision"), ("macro_recall", "recall")):
         made[key] = _widened(made[key], [getattr(c, part) for c in per_class], level)
     if "balanced_accuracy" in made:

@@ -35,7 +35,7 @@ def normalise(batch: np.ndarray, spec: ImageSpec) -> np.ndarray:
 
     The reference for ``Backbone.from_pixels``, which does the same inside the network.
     """
-    mean, std = np.float32(spec.mean), np.float32(spec.std)
+    mean, std = np.asarray(spec.mean, np.float32), np.asarray(spec.std, np.float32)
     scaled = (batch.astype(np.float32) / np.float32(255) - mean) / std
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
 

@@ -30,7 +30,8 @@ class Bin:
 
 @dataclass(frozen=True)
 class Baseline:
-    """Something simpler on the same test examples. gain: model minus baseline, paired; p_value: exact McNemar.
+    """Something simpler on the same test examples. gain: how much better the model is, paired (for errors such
+    as RMSE: baseline minus model); p_value: exact McNemar.
 
     key: 'majority' | 'pixels' | 'random-network' | ….  trained_on / n: examples used (a subsample is said in ``what``).
     reference: the model's own score under the baseline's conditions (the headline itself unless a subsample was used).

@@ -21,6 +21,8 @@ ENOUGH_TO_JUDGE = 5  # test images of a class before its recall is worth a sente
 
 Step = dict[str, str]
 
+MANY_SUSPECTS = 0.05  # share of the training examples above which suspected labels say more about the model
+
 
 def next_steps(records: Records) -> list[Step]:
     """At most MOST_STEPS steps, the weightiest first; the last one always says how to try the model elsewhere."""
@@ -79,6 +81,14 @@ def _label_issues(records: Records) -> Step | None:
     n = len(records.evaluation.label_issues) if records.evaluation else 0
     if not n:
         return None
+    learnt = len(records.split.train) if records.split else 0
+    if learnt and n > MANY_SUSPECTS * learnt:
+        return _step(
+            f"{counted(n, 'training image')} of {learnt:,} look mislabelled to this model. So many are rarely wrong: "
+            "the network may not see what tells these classes apart. Look at the surest few first; if their labels are "
+            "right, try another network before you touch labels.",
+            "labels",
+        )
     return _step(
         f"Look through {counted(n, 'training image')} whose label may be wrong, the surest first. "
         "Correcting labels is usually the cheapest way to a better model.",

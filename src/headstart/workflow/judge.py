@@ -99,7 +99,10 @@ def cross_validated(
     observer: Observer = QUIET,
     what: str = "judging by cross-validation",
 ) -> Judgement:
-    """Every row predicted by a head that was chosen, and calibrated, without it (nested cross-validation)."""
+    """Every row predicted by a head that was chosen, and calibrated, without it (nested cross-validation).
+
+    The rows of a class that has a single group are in every training part and so in no judgement; they are left out.
+    """
     strata = known.task.strata(known.y)
     parts = folds(strata, known.groups, k=rules.folds, repeats=repeats, seed=rules.seed + 1)
     total = np.zeros((len(known), known.task.outputs))
@@ -110,8 +113,9 @@ def cross_validated(
         raw[rest] += logits
         total[rest] += logits / chosen.temperature
         count[rest] += 1
-    mean = total / count[:, None]
-    return Judgement(_predictions(known, mean), _predictions(known, raw / count[:, None]))
+    judged = np.flatnonzero(count)
+    known, share = known.take(judged), count[judged, None]
+    return Judgement(_predictions(known, total[judged] / share), _predictions(known, raw[judged] / share))
 
 
 def _judgement(known: Known, logits: np.ndarray, temperature: float) -> Judgement:
@@ -144,6 +148,11 @@ class Contest:
     def by_folds(self) -> bool:
         return len(self.test) == 0
 
+    @property
+    def learnt_from(self) -> int:
+        """Rows behind one prediction."""
+        return len(self.train) - (len(self.train) // self.rules.folds if self.by_folds else 0)
+
     def judge(self, X: np.ndarray) -> Predictions:
         """Predictions of the same rows from other features, with the same kind of head."""
         seen = self.known.seeing(X)
@@ -169,9 +178,8 @@ def baselines(
 
     pixels: (n, P) float32.  random_features: rows → their features by a randomly initialised copy; None: left out.
     """
-    known, train = contest.known, contest.train
-    learnt_on = len(known) - len(known) // contest.rules.folds if contest.by_folds else len(train)
-    y_train = known.y if contest.by_folds else known.y[train]
+    known = contest.known
+    y_train = known.y if contest.by_folds else known.y[contest.train]
     metric, seed = contest.rules.metric, contest.rules.seed
     found = [
         compare(
@@ -179,7 +187,7 @@ def baselines(
             majority(y_train, model),
             key="majority",
             what=_majority_words(known.task),
-            trained_on=len(y_train),
+            trained_on=contest.learnt_from,
             metric=metric,
             seed=seed,
         )
@@ -190,7 +198,7 @@ def baselines(
             contest.judge(pixels),
             key="pixels",
             what="the same kind of head on 16 × 16 pixels, no network",
-            trained_on=learnt_on,
+            trained_on=contest.learnt_from,
             metric=metric,
             seed=seed,
         )
@@ -223,7 +231,7 @@ def _against_random(
         rows = np.arange(len(known))
         theirs = contest.judge(random_features(rows).X)
         return compare(
-            model, theirs, key="random-network", what=what, trained_on=len(contest.train), metric=metric, seed=seed
+            model, theirs, key="random-network", what=what, trained_on=contest.learnt_from, metric=metric, seed=seed
         )
     train = _some(contest.train, known, seed, "random-train")
     test = _some(contest.test, known, seed, "random-test")

@@ -17,7 +17,7 @@ from headstart.adapt.heads.nearest_mean import NearestMean
 from headstart.adapt.heads.neighbours import MOST_ROWS, Neighbours
 from headstart.adapt.heads.ridge import Ridge
 from headstart.adapt.heads.rotated import Rotated, check_features, rotate
-from headstart.base.errors import DataError, did_you_mean, shown
+from headstart.base.errors import DataError, did_you_mean, listed, shown
 from headstart.base.progress import QUIET, Observer, Said, track
 from headstart.evaluation.intervals import Resamples, estimate, paired_difference
 from headstart.evaluation.scores import LOWER_IS_BETTER, check_score, resampled, score
@@ -124,7 +124,7 @@ def choose(
     reason = _reason(contest, kept, best, differences[kept.family.name])
 
     used, why = balance, "asked for"
-    if balance == "auto":
+    if balance == "auto" or task.name != "classification":
         kept, rotated, shift, used, why = _balanced(contest, kept, rotated)
     elif balance == "none":
         why = "asked for: classes keep the weight of their numbers"
@@ -198,9 +198,13 @@ def _families(
     contest: Contest, groups: np.ndarray | None, only: Sequence[str] | None
 ) -> tuple[list[HeadFamily], list[str]]:
     """Those that suit the task, and what is said about those left out."""
-    notes = []
-    families = [f for f in HEADS if f.fits(contest.task) and (only is None or f.name in only)]
-    if len(contest.X) > MOST_ROWS:
+    notes, suiting = [], [f for f in HEADS if f.fits(contest.task)]
+    families = [f for f in suiting if only is None or f.name in only]
+    if not any(f.linear for f in families):
+        known = ", ".join(f.name for f in suiting if f.linear)
+        wanted = listed(only or [])
+        raise DataError(f"heads: none of '{wanted}' can be saved for {contest.task.name}. At least one of: {known}.")
+    if len(contest.X) > MOST_ROWS and not all(f.linear for f in families):
         families = [f for f in families if f.linear]
         notes.append(f"nearest neighbours were left out: {len(contest.X)} rows are more than {MOST_ROWS}")
     grouped = None if groups is None else np.asarray(groups)

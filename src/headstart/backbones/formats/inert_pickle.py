@@ -202,14 +202,14 @@ class _Machine:
         self.stack.append(Storage(str(key), _STORAGES[storage.text], count))
 
     def refuses_code(self, name: str) -> Refused:
-        if name.split(".")[0] in sys.stdlib_module_names or "." not in name:
+        if name.split(".", maxsplit=1)[0] in sys.stdlib_module_names or "." not in name:
             what = f"contains instructions to run code ({shown(name)})"
         else:
             what = f"asks for {shown(name)}, which is not plain weights"
         return Refused(f"CK01 {self.where}: {what}. Refused. Ask the publisher for a .safetensors file.")
 
     def refuses_object(self, name: str) -> Refused:
-        if name.split(".")[0] in sys.stdlib_module_names:
+        if name.split(".", maxsplit=1)[0] in sys.stdlib_module_names:
             return self.refuses_code(name)
         return Refused(
             f"CK03 {self.where}: stores a Python object ({shown(name)}), not weights. Refused. "
@@ -287,8 +287,26 @@ _CONSTANTS: Mapping[str, Any] = {
     "EMPTY_TUPLE": (),
 }
 _LITERALS = frozenset(
-    "INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING UNICODE BINUNICODE "
-    "SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES".split()
+    [
+        "INT",
+        "BININT",
+        "BININT1",
+        "BININT2",
+        "LONG",
+        "LONG1",
+        "LONG4",
+        "FLOAT",
+        "BINFLOAT",
+        "STRING",
+        "BINSTRING",
+        "SHORT_BINSTRING",
+        "UNICODE",
+        "BINUNICODE",
+        "SHORT_BINUNICODE",
+        "BINUNICODE8",
+        "BINBYTES",
+        "SHORT_BINBYTES",
+    ]
 )
 _ACTIONS: Mapping[str, Callable[[_Machine, Any], None]] = {
     "PROTO": lambda m, a: None,

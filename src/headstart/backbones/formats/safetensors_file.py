@@ -84,8 +84,8 @@ def _entries(header: dict[str, Any], where: str) -> list[tuple[str, torch.dtype,
             continue
         fields = entry if isinstance(entry, dict) else {}
         dtype = _DTYPES.get(str(fields.get("dtype")))
-        shape, offsets = fields.get("shape"), fields.get("data_offsets")
-        if dtype is None or not _are_counts(shape) or not _are_counts(offsets) or len(offsets) != 2:
+        shape, offsets = _counts(fields.get("shape")), _counts(fields.get("data_offsets"))
+        if dtype is None or shape is None or offsets is None or len(offsets) != 2:
             raise Refused(f"CK07 {where}: invalid header (tensor '{shown(name)}' has no usable dtype, shape or place).")
         entries.append((name, dtype, shape, offsets[0], offsets[1]))
     return sorted(entries, key=lambda e: (e[3], e[4]))
@@ -102,5 +102,6 @@ def _check_range(name: str, first: int, last: int, end: int, needed: int, where:
         )
 
 
-def _are_counts(value: Any) -> bool:
-    return isinstance(value, list) and all(type(n) is int and 0 <= n < 2**63 for n in value)
+def _counts(value: Any) -> list[int] | None:
+    """``value`` if it is a list of counts; True and -1 are none."""
+    return value if isinstance(value, list) and all(type(n) is int and 0 <= n < 2**63 for n in value) else None

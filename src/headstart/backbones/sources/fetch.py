@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from headstart.backbones.sources.listing import torch_cache
 from headstart.base.errors import EnvironmentFault, Refused, shown
@@ -15,7 +16,7 @@ def from_hub(backbone: str, repository: str, *, offline: bool, filename: str = "
     from huggingface_hub.errors import HfHubHTTPError
 
     # The root of its HTTP errors; which library that comes from (requests, httpx, …) changes with the version.
-    http_error = HfHubHTTPError.__bases__[0]
+    http_error: type[Any] = HfHubHTTPError.__bases__[0]
     cached = try_to_load_from_cache(repository, filename)
     if isinstance(cached, str):
         return Path(cached)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from headstart.backbones.card import BackboneCard, Weights
 from headstart.backbones.sources.source import Request
 from headstart.base.config import from_dict
-from headstart.base.errors import DataError, NotInCatalogue, shown
+from headstart.base.errors import DataError, HeadstartError, NotInCatalogue, Refused, shown
 from headstart.base.files import read_json
 from headstart.base.seeds import number
 from headstart.inputs.spec import ImageSpec
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin", "model.pth")
 _LARGEST_CONFIG = 2**20
+# What the libraries' constructors raise when settings make no network.
+_NO_NETWORK = (TypeError, ValueError, LookupError, AttributeError, AssertionError, ArithmeticError, RuntimeError)
 
 
 class LocalSource:
@@ -49,6 +51,11 @@ class LocalSource:
         if not request.pretrained:
             return load_random(card, architecture, number(0, "random", card.name))
         checkpoint = read_checkpoint(request.weights or _weights_in(folder))
+        if card.parameters > 2 * checkpoint.size:  # before the network is built in real memory
+            raise Refused(
+                f"CK18 {shown(folder)}: config.json describes {card.parameters:,} parameters, but the weights file has "
+                f"only {checkpoint.size:,} bytes. Refused."
+            )
         rename = architecture.native_names if isinstance(architecture, TransformersArchitecture) else None
         return with_checkpoint(card, architecture, checkpoint, rename=rename)
 
@@ -102,14 +109,16 @@ def _weights_in(folder: Path) -> Path:
 def _card(name: str, folder: Path, architecture: Architecture, spec: ImageSpec) -> BackboneCard:
     from headstart.backbones.sources.measure import measured
 
-    facts = measured(
-        architecture,
-        name=name,
-        spec=spec,
-        licence="unknown (local folder)",
-        trained_on="unknown (local folder)",
-        where=str(folder),
-    )
+    unknown = "unknown (local folder)"
+    try:
+        facts = measured(architecture, name=name, spec=spec, licence=unknown, trained_on=unknown, where=str(folder))
+    except HeadstartError:
+        raise
+    except _NO_NETWORK as error:
+        raise DataError(
+            f"{shown(folder / 'config.json')}: {architecture.opens_with} cannot build '{architecture.name}' from these "
+            f"settings ({type(error).__name__}: {shown(error)[:160]})."
+        ) from error
     return BackboneCard(
         name=name,
         modality="image",

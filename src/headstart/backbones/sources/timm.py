@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from headstart.backbones.card import BackboneCard, Weights
 from headstart.backbones.sources.listing import Listed, cached_on_hub, listing
-from headstart.backbones.sources.source import Request, not_in_catalogue
+from headstart.backbones.sources.source import Request, checked_spec, not_in_catalogue
 from headstart.base.errors import DataError, EnvironmentFault, Refused, shown
 from headstart.base.seeds import number
 from headstart.inputs.spec import Fit, ImageSpec
@@ -39,8 +39,21 @@ _TRAINED_ON = (  # patterns of the tag of the weights; the first that fits
 )
 # Arguments of timm.create_model that reach for files, the network or other code; a folder's config may not set them.
 _NOT_FROM_FILES = frozenset(
-    "pretrained pretrained_cfg pretrained_cfg_overlay pretrained_strict pretrained_model_args checkpoint_path "
-    "cache_dir scriptable exportable no_jit features_only num_classes device dtype".split()
+    [
+        "pretrained",
+        "pretrained_cfg",
+        "pretrained_cfg_overlay",
+        "pretrained_strict",
+        "pretrained_model_args",
+        "checkpoint_path",
+        "cache_dir",
+        "scriptable",
+        "exportable",
+        "no_jit",
+        "features_only",
+        "device",
+        "dtype",
+    ]
 )
 
 
@@ -95,6 +108,7 @@ def architecture_from(config: Mapping[str, Any], *, where: str) -> TimmArchitect
         raise DataError(f"{where}: '{shown(name)}' is not an architecture of timm {timm.__version__}.")
     if not isinstance(arguments, Mapping):
         raise DataError(f"{where}: model_args is not a table.")
+    arguments = {k: v for k, v in arguments.items() if k != "num_classes"}  # of the head, which is left out
     for key, value in arguments.items():
         if key in _NOT_FROM_FILES or not _is_plain(value):
             raise Refused(f"CF20 {where}: model_args may not set '{shown(key)}'. Refused.")
@@ -102,17 +116,22 @@ def architecture_from(config: Mapping[str, Any], *, where: str) -> TimmArchitect
 
 
 def spec_from(cfg: Mapping[str, Any], *, where: str) -> ImageSpec:
-    """Preprocessing as timm.data.resolve_data_config reads it from a pretrained_cfg."""
+    """Preprocessing as timm.data.resolve_data_config reads it from a pretrained_cfg; DataError where it cannot be."""
     size = cfg.get("input_size") or (3, 224, 224)
-    interpolation = cfg.get("interpolation") or "bicubic"
-    if len(size) != 3 or size[0] != 3 or size[1] != size[2] or interpolation not in ("bilinear", "bicubic"):
-        raise DataError(f"{where}: takes inputs of {shown(size)} by {shown(interpolation)}; only square RGB is read.")
+    if not isinstance(size, list | tuple) or len(size) != 3 or size[0] != 3 or size[1] != size[2]:
+        raise DataError(f"{where}: takes inputs of {shown(size)}; only square RGB pictures are read.")
     fits: dict[str, Fit] = {mode: fit for fit, mode in _CROP_MODES.items()}
-    kind: Literal["bilinear", "bicubic"] = "bicubic" if interpolation == "bicubic" else "bilinear"
-    mean, std = cfg.get("mean") or (0.485, 0.456, 0.406), cfg.get("std") or (0.229, 0.224, 0.225)
     fit = fits.get(str(cfg.get("crop_mode") or "center"), "crop")
-    crop = float(cfg.get("crop_pct") or 0.875)
-    return ImageSpec(int(size[1]), _three(mean), _three(std), crop if fit == "crop" else 1.0, fit, kind)
+    crop = cfg.get("crop_pct") or 0.875
+    return checked_spec(
+        size=size[1],
+        mean=cfg.get("mean") or (0.485, 0.456, 0.406),
+        std=cfg.get("std") or (0.229, 0.224, 0.225),
+        crop=crop if fit == "crop" else 1.0,
+        fit=fit,
+        interpolation=cfg.get("interpolation") or "bicubic",
+        where=where,
+    )
 
 
 class TimmSource:
@@ -197,8 +216,3 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, str):  # names in timm's own registries ('silu', 'same', 'avg'); never a path
         return re.fullmatch(r"[A-Za-z0-9_]{0,40}", value) is not None
     return value is None or isinstance(value, bool | int | float)
-
-
-def _three(values: Sequence[float]) -> tuple[float, float, float]:
-    red, green, blue = (float(v) for v in values)
-    return red, green, blue

@@ -8,18 +8,44 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from headstart.backbones.sources.source import checked_spec
 from headstart.base.errors import DataError, Refused, listed, shown
-from headstart.inputs.spec import ImageSpec
+from headstart.inputs.spec import Fit, ImageSpec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 # Kinds whose classifier is one linear layer on the pooled features; others would need a look first.
-KINDS = tuple("vit deit beit dinov2 dinov2_with_registers swin swinv2 convnext convnextv2 resnet regnet".split())
+KINDS = tuple(
+    [
+        "vit",
+        "deit",
+        "beit",
+        "dinov2",
+        "dinov2_with_registers",
+        "swin",
+        "swinv2",
+        "convnext",
+        "convnextv2",
+        "resnet",
+        "regnet",
+    ]
+)
 _RESAMPLE = {2: "bilinear", 3: "bicubic"}
 _DROPPED = frozenset(  # written by every save, of no use for building
-    "architectures id2label label2id num_labels transformers_version torch_dtype dtype problem_type model_type".split()
+    [
+        "architectures",
+        "id2label",
+        "label2id",
+        "num_labels",
+        "transformers_version",
+        "torch_dtype",
+        "dtype",
+        "problem_type",
+        "model_type",
+    ]
 )
+_LARGEST_SETTING = 2**16
 _ASKS_FOR_CODE = re.compile(r"auto_map|_target_|trust_remote_code|_attn_implementation.*|quantization_config")
 
 
@@ -54,7 +80,7 @@ class TransformersArchitecture:
         }
 
     def companions(self, spec: ImageSpec) -> dict[str, dict[str, Any]]:
-        """preprocessor_config.json, as ViTImageProcessor and its kin read it. 'pad' has no name there and reads as squish."""
+        """preprocessor_config.json, as ViTImageProcessor and its kin read it; 'pad' has no name there: squish."""
         resized = int(spec.size / spec.crop)
         whole: dict[str, Any] = {"size": {"height": spec.size, "width": spec.size}, "do_center_crop": False}
         cropped: dict[str, Any] = {
@@ -82,7 +108,8 @@ class TransformersArchitecture:
         What the network lacks keeps its name, what the file lacks is left out: load_into judges both.
         """
         with _quiet():
-            network, report = type(self.build(0)).from_pretrained(
+            kind: Any = type(self.build(0))
+            network, report = kind.from_pretrained(
                 None, config=self._config(0), state_dict=dict(tensors), output_loading_info=True
             )
         absent = set(report["missing_keys"]) | {key[0] for key in report["mismatched_keys"]}
@@ -96,11 +123,15 @@ class TransformersArchitecture:
             return type(self.build(0)).__name__
 
     def _config(self, classes: int) -> Any:
+        from huggingface_hub.errors import StrictDataclassError
         from transformers import AutoConfig, AutoModelForImageClassification
 
-        config = AutoConfig.for_model(self.name, **dict(self.settings))
+        try:
+            config = AutoConfig.for_model(self.name, **dict(self.settings))
+        except StrictDataclassError as error:  # is no ValueError, though it says which value is wrong
+            raise ValueError(str(error)) from error
         config.num_labels = classes
-        mapped = AutoModelForImageClassification._model_mapping[type(config)]
+        mapped: Any = AutoModelForImageClassification._model_mapping[type(config)]
         config.architectures = [(mapped[0] if isinstance(mapped, tuple) else mapped).__name__]
         return config
 
@@ -135,19 +166,25 @@ def spec_from(config: Mapping[str, Any], processor: Mapping[str, Any], *, where:
     """Preprocessing as preprocessor_config.json states it; the network's own size where it is silent."""
     size = processor.get("size", config.get("image_size", 224))
     crop_size = processor.get("crop_size") if processor.get("do_center_crop") else None
-    mean = processor.get("image_mean", (0.5, 0.5, 0.5))
-    std = processor.get("image_std", (0.5, 0.5, 0.5))
     short = size.get("shortest_edge") if isinstance(size, Mapping) else None
-    interpolation = _RESAMPLE.get(processor.get("resample", 2), "bilinear")
-    common: dict[str, Any] = {"mean": tuple(mean), "std": tuple(std), "interpolation": interpolation}
+    fit: Fit = "crop"
     if crop_size is not None:
         final = _side(crop_size, where)
         # half a pixel, so that floor(size / crop) is the stated size again
-        crop = final / (int(short or _side(size, where)) + 0.5)
-        return ImageSpec(size=final, crop=min(crop, 1.0), fit="crop", **common)
-    if short is not None:  # ConvNext's own rule below 384: resize to short / crop_pct, then cut
-        return ImageSpec(size=int(short), crop=float(processor.get("crop_pct") or 0.875), fit="crop", **common)
-    return ImageSpec(size=_side(size, where), crop=1.0, fit="squish", **common)
+        crop = min(1.0, final / ((short if isinstance(short, int) else _side(size, where)) + 0.5))
+    elif short is not None:  # ConvNext's own rule below 384: resize to short / crop_pct, then cut
+        final, crop = short, processor.get("crop_pct") or 0.875
+    else:
+        final, crop, fit = _side(size, where), 1.0, "squish"
+    return checked_spec(
+        size=final,
+        mean=processor.get("image_mean") or (0.5, 0.5, 0.5),
+        std=processor.get("image_std") or (0.5, 0.5, 0.5),
+        crop=crop,
+        fit=fit,
+        interpolation=_RESAMPLE.get(processor.get("resample", 2), "another filter"),
+        where=where,
+    )
 
 
 def _side(size: Any, where: str) -> int:
@@ -173,3 +210,5 @@ def _check_plain(value: Any, where: str, key: str = "") -> None:
     elif isinstance(value, list):
         for inner in value:
             _check_plain(inner, where)
+    elif isinstance(value, int) and abs(value) > _LARGEST_SETTING:
+        raise Refused(f"CF20 {where}: '{shown(key)}' is {shown(value)[:40]}; no network has that size. Refused.")

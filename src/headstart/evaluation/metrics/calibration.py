@@ -33,7 +33,7 @@ def ece(
     confidence, right: (N,), or (N, K) where an example has several answers; weights: (R, N).
 
     With few examples per bin a perfect model scores above 0 by noise alone. ``debiased`` takes that part away, after
-    Kumar, Liang, Ma 2019 (arXiv:1909.10155), section 5, with the folded normal's mean in closed form, not below 0.
+    Kumar, Liang, Ma 2019 (arXiv:1909.10155), with the folded normal's mean in closed form, not below 0.
     """
     n, conf, acc = _in_bins(confidence, right, weights, bins)
     gap = np.abs(acc - conf)
