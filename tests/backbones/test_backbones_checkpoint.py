@@ -362,6 +362,14 @@ def legacy_place(count):
     return legacy_around(body)
 
 
+def wide(empty, end, key):
+    """Eight levels, each holding the one below 250 times."""
+    body = empty + b"q\x00"
+    for level in range(1, 9):
+        body += empty + b"q%c(" % level + b"".join(key(i) + b"h%c" % (level - 1) for i in range(250)) + end
+    return body
+
+
 def bombs(folder):
     def write(name, content):
         (folder / name).write_bytes(content)
@@ -387,6 +395,10 @@ def bombs(folder):
     write("long text.pt", zip_around(b"\x80\x04\x8d" + struct.pack("<Q", 2**60) + b"x."))
     doubling = b"\x80\x02]q\x00" + b"".join(b"]q%ch%ch%ce" % (i + 1, i, i) for i in range(200)).replace(b"]q", b"](q")
     write("doubling.pt", zip_around(doubling + b"."))
+    write("long key.pt", zip_around(b"\x80\x02}\x8b" + struct.pack("<i", 4000) + b"\x7f" * 4000 + b"Ns."))
+    write("wide.pth", legacy_around(b"\x80\x02" + wide(b"]", b"e", lambda i: b"") + b"."))
+    write("wide dicts.pt", zip_around(b"\x80\x02" + wide(b"}", b"u", lambda i: b"K%c" % i) + b"."))
+    write("marks.pt", zip_around(b"\x80\x02" + b"N" * 200_000 + b"(t0" * 90_000 + b"."))
 
 
 MEASURED = """

@@ -16,8 +16,8 @@ EXPECTED = {
     "convnext_atto": "stem stages.0 stages.1 stages.2 stages.3 top",
     "swin_tiny_patch4_window7_224": "stem layers.0 layers.1 layers.2 layers.3 top",
 }
-DIVERSE = ("densenet121", "inception_v3", "vgg11_bn", "mixer_s32_224", "xcit_nano_12_p8_224", "efficientvit_b0",
-           "convmixer_768_32", "levit_128s", "maxvit_tiny_tf_224", "hrnet_w18_small", "dla34", "fastvit_t8")  # fmt: skip
+DIVERSE = ("densenet121", "inception_v3", "vgg11_bn", "xcit_nano_12_p8_224", "efficientvit_b0",
+           "convmixer_768_32", "levit_128s", "maxvit_tiny_tf_224", "hrnet_w18_small", "dla34", "repvgg_a0")  # fmt: skip
 
 
 def empty(name):

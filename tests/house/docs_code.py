@@ -122,7 +122,7 @@ def desk(folder: Path) -> Path:
             (folder / root / kind).mkdir(parents=True)
             for number in range(each):
                 picture, radius = drawn((kind,), random)
-                place = f"{root}/{kind}/p{number % 20:02}_{kind}_{number // 20}.png"
+                place = f"{root}/{kind}/p{number % 20:02}_{kind}_{'abc'[number // 20]}.png"
                 picture.save(folder / place)
                 if root == "photos":
                     rows.append(f"{place},{kind},p{number % 20:02}")

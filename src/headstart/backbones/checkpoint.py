@@ -132,8 +132,9 @@ def _unwrapped(value: Any, where: str) -> tuple[dict[str, Tensor], list[str]]:
     if isinstance(value, dict) and not _is_weights(value):
         keys = [k for k in _KEYS_OF_WEIGHTS if isinstance(value.get(k), dict) and _is_weights(value[k])]
         if not keys:
+            entries = listed([str(k)[:60] for k in value], 6)
             raise CheckpointMismatch(
-                f"CK11 {where}: holds no weights of a network (its entries: {listed(value, 6)}). "
+                f"CK11 {where}: holds no weights of a network (its entries: {entries}). "
                 "It looks like the state of a training run without the model; name the model's file."
             )
         others = f" ('{keys[1]}' is there too and was not used)" if len(keys) > 1 else ""

@@ -129,17 +129,24 @@ def folded(head: LinearHead, task: Task, temperature: float) -> LinearHead:
 
 
 def verify_opens_alike(
-    folder: Path | str, pixels: np.ndarray, expected: np.ndarray, *, tolerance: float = 1e-3, device: str = "auto"
+    folder: Path | str,
+    pixels: np.ndarray,
+    expected: np.ndarray,
+    *,
+    tolerance: float = 1e-3,
+    device: str = "auto",
+    precision: str | None = None,
 ) -> Agreement:
     """Load the folder back from disk and compare its scores; BundleError CK26 when they differ.
 
     pixels: (n, S, S, 3) uint8, prepared images; eight are enough.  expected: (n, K) calibrated scores that the run
     evaluated for them.  tolerance: largest difference allowed, relative to 1 for probabilities and to the largest
     expected value for regression. A row may change its first class only where the two are that close.
+    precision: as for load(); 'float32' asks plain torch, whatever made the features of the evaluation.
     """
     from headstart.bundle.load import load
 
-    predictor = load(folder, device=device)
+    predictor = load(folder, device=device, precision=precision)
     scores = predictor.scores_of_pixels(pixels)
     expected = np.asarray(expected, np.float64)
     if scores.shape != expected.shape:

@@ -6,6 +6,7 @@ Exit codes: 0 done, 2 the user's input, 3 refused for safety, 4 environment, 5 t
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -50,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, ValueError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    if "--debug" not in arguments:
+        warnings.simplefilter("ignore")  # what libraries whisper to developers; ours to users go through the screen
     sys.exit(run(arguments))
 
 

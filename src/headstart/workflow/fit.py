@@ -188,7 +188,9 @@ def _fit(
             split=divided,
             created=record.created,
         )
-        agreement = check_saved(folder, dataset, rows, known, chosen, backbone.spec, limits, config.device)
+        agreement = check_saved(
+            folder, dataset, rows, known, chosen, backbone.spec, limits, config.device, features.record.runner
+        )
 
     with clock("report"):
         write_json(folder.pictures, report_pictures(dataset, divided.train, evaluation, found, backbone.spec, limits))

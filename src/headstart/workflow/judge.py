@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from headstart.features.extract import Features
 
 ENOUGH_FOLDS = 1000  # training rows above which one round of cross-validation is steady enough
-RANDOM_ROWS = 250  # rows on each side of the comparison with a random network, unless asked for in full
+RANDOM_ROWS = 200  # rows on each side of the comparison with a random network, unless asked for in full
 
 
 @dataclass(frozen=True, eq=False)

@@ -111,16 +111,13 @@ def run(stream: BinaryIO, *, where: str) -> Any:
     raise Refused(f"CK05 {where}: ends early. Refused. Download it again.")
 
 
-class _Mark:
-    """Marks the start of a list of arguments on the stack."""
-
-
 class _Machine:
-    """Stack and memo of one pickle."""
+    """Stack and memo of one pickle. marks: heights of the stack where a list of arguments begins."""
 
     def __init__(self, where: str) -> None:
         self.where = where
         self.stack: list[Any] = []
+        self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
         self.forbidden: list[str] = []
 
@@ -148,11 +145,9 @@ class _Machine:
         return values
 
     def since_mark(self) -> list[Any]:
-        at = max(i for i, v in enumerate(self.stack) if v is _Mark) if _Mark in self.stack else -1
-        if at < 0:
-            raise ValueError("no mark")
-        values = self.stack[at + 1 :]
-        del self.stack[at:]
+        height = self.marks.pop()
+        values = self.stack[height:]
+        del self.stack[height:]
         return values
 
     def name(self, text: str) -> None:
@@ -187,8 +182,8 @@ class _Machine:
             raise self.refuses_object(kind.text)
         self.stack.append(Opaque(kind.text))
 
-    def build(self, _: Any) -> None:
-        self.popped(1)  # the object's attributes (OrderedDict's _metadata): of no use here
+    def drop(self, _: Any) -> None:
+        self.popped(1)  # for BUILD: the object's attributes (OrderedDict's _metadata), of no use here
 
     def persistent(self, _: Any) -> None:
         (reference,) = self.popped(1)
@@ -249,8 +244,14 @@ def _set_items(machine: _Machine, items: list[Any]) -> None:
         raise ValueError("items set on something that is not a dict")
 
 
+def _dict(machine: _Machine, items: list[Any]) -> None:
+    machine.stack.append({})
+    _set_items(machine, items)
+
+
 def _key(value: Any) -> Any:
-    return value if isinstance(value, str | int | float | bool | None) else repr(type(value))
+    plain = isinstance(value, str | float | None) or (isinstance(value, int) and abs(value) < 2**63)
+    return value if plain else repr(type(value))  # a key is shown in messages: no numbers of 5,000 digits
 
 
 def _extend(machine: _Machine, items: list[Any]) -> None:
@@ -311,14 +312,14 @@ _LITERALS = frozenset(
 _ACTIONS: Mapping[str, Callable[[_Machine, Any], None]] = {
     "PROTO": lambda m, a: None,
     "FRAME": lambda m, a: None,
-    "MARK": lambda m, a: _push(m, _Mark),
-    "POP": lambda m, a: None if m.popped(1) else None,
+    "MARK": lambda m, a: m.marks.append(len(m.stack)),
+    "POP": _Machine.drop,
     "TUPLE": lambda m, a: _push(m, tuple(m.since_mark())),
     "TUPLE1": lambda m, a: _push(m, m.popped(1)),
     "TUPLE2": lambda m, a: _push(m, m.popped(2)),
     "TUPLE3": lambda m, a: _push(m, m.popped(3)),
     "LIST": lambda m, a: _push(m, m.since_mark()),
-    "DICT": lambda m, a: (lambda v: _push(m, dict(zip(map(_key, v[::2]), v[1::2], strict=True))))(m.since_mark()),
+    "DICT": lambda m, a: _dict(m, m.since_mark()),
     "APPEND": lambda m, a: _extend(m, list(m.popped(1))),
     "APPENDS": lambda m, a: _extend(m, m.since_mark()),
     "SETITEM": lambda m, a: _set_items(m, list(m.popped(2))),
@@ -334,7 +335,7 @@ _ACTIONS: Mapping[str, Callable[[_Machine, Any], None]] = {
     "STACK_GLOBAL": lambda m, a: _stack_global(m),
     "REDUCE": _Machine.call,
     "NEWOBJ": _Machine.new_object,
-    "BUILD": _Machine.build,
+    "BUILD": _Machine.drop,
     "BINPERSID": _Machine.persistent,
     "INST": _inst,
     "OBJ": _obj,

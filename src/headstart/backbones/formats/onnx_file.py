@@ -19,13 +19,15 @@ def read(path: Path) -> dict[str, np.ndarray]:
     Refused: CK05 damaged, CK19 arrays kept in other files.
     """
     onnx = require("onnx", extra="onnx")
+    from google.protobuf.message import DecodeError
+
     where = shown(path.name)
     if path.stat().st_size > MOST_BYTES:
         raise Refused(f"CK18 {where}: larger than an ONNX file can be. Refused.")
     model = onnx.ModelProto()
     try:
         model.ParseFromString(path.read_bytes())
-    except ValueError as error:  # google.protobuf.message.DecodeError
+    except (DecodeError, ValueError) as error:
         raise Refused(f"CK05 {where}: ends early or is damaged ({shown(error)[:120]}). Download it again.") from error
     users = {name: node.name for node in model.graph.node for name in node.input}
     arrays: dict[str, np.ndarray] = {}

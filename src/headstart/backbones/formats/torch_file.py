@@ -179,23 +179,36 @@ class _Reader:
         return flat.as_strided(place.size, place.stride, place.offset)
 
 
-def _with_tensors(value: Any, reader: _Reader, name: str = "", depth: int = 0) -> Any:
-    """``value`` with each Place in (nested) dicts replaced by its tensor; lists are looked through one level down."""
-    if isinstance(value, Place):
-        return reader.tensor(value, name)
-    if isinstance(value, dict) and depth < 4:
-        return {k: _with_tensors(v, reader, f"{name}.{k}" if name else str(k), depth + 1) for k, v in value.items()}
-    return value
+def _with_tensors(value: Any, reader: _Reader) -> Any:
+    """``value`` with each Place in it, or in a dict directly in it, replaced by its tensor; weights sit no deeper."""
+    if not isinstance(value, dict):
+        return value
+    inner: dict[int, dict[Any, Any]] = {}  # a dict that is there a thousand times is read once
+    for item in value.values():
+        if isinstance(item, dict) and id(item) not in inner:
+            inner[id(item)] = {k: _placed(v, reader, k) for k, v in item.items()}
+    return {k: inner[id(v)] if isinstance(v, dict) else _placed(v, reader, k) for k, v in value.items()}
 
 
-def _storages(value: Any, depth: int = 0) -> list[Storage]:
+def _placed(value: Any, reader: _Reader, name: Any) -> Any:
+    return reader.tensor(value, str(name)) if isinstance(value, Place) else value
+
+
+def _storages(value: Any) -> list[Storage]:
     """Every storage that ``value`` refers to, however deep (optimiser states sit in lists of dicts)."""
-    if isinstance(value, Place):
-        return [value.storage]
-    if isinstance(value, Storage):
-        return [value]
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-    return [s for v in inner for s in _storages(v, depth + 1)] if depth < 8 else []
+    found: dict[str, Storage] = {}
+    seen: set[int] = set()
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, Place):
+            found[item.storage.key] = item.storage
+        elif isinstance(item, Storage):
+            found[item.key] = item
+        elif isinstance(item, dict | list | tuple) and id(item) not in seen:
+            seen.add(id(item))
+            waiting.extend(item.values() if isinstance(item, dict) else item)
+    return list(found.values())
 
 
 def _itemsize(dtype: str) -> int:
