@@ -132,16 +132,16 @@ def test_another_metric_decides_when_asked(classes_of, folds_of):
 # --- uneven classes
 
 
-def uneven(n=1500, seed=5):
+def uneven(n=1500, seed=5, apart=1.2):
     rng = stream(seed, "uneven")
     y = rng.choice(3, n, p=[0.84, 0.1, 0.06])
-    means = np.asarray([[0, 0], [1.2, 0], [0, 1.2]])
+    means = np.asarray([[0, 0], [apart, 0], [0, apart]])
     X = np.concatenate([means[y], np.zeros((n, 4))], axis=1) + rng.standard_normal((n, 6)) * 0.9
     return X.astype(np.float32), y, Classification(("common", "rare", "rarer"))
 
 
 def test_balance_goes_on_by_itself_where_it_helps_macro_f1(folds_of):
-    made = uneven()
+    made = uneven(apart=2)
     plain = choice(made, folds_of(1500), balance="none", metric="accuracy")
     auto = choice(made, folds_of(1500), metric="accuracy")
     assert auto.record.balance in ("weights", "logit-adjust")
@@ -153,6 +153,13 @@ def test_balance_goes_on_by_itself_where_it_helps_macro_f1(folds_of):
         return f1_score(made[1], c.oof_logits.argmax(axis=1), average="macro")
 
     assert macro_f1(auto) > macro_f1(plain) + 0.02
+
+
+def test_balance_stays_off_where_it_costs_more_than_it_gains(folds_of):
+    made = uneven()  # rare classes inside the common one: finding them means misnaming a third of everything
+    auto = choice(made, folds_of(1500), metric="accuracy")
+    assert auto.record.balance == "none"
+    assert "no way gains more than it costs" in auto.record.balance_reason
 
 
 def test_balance_stays_off_where_classes_are_even(classes_of, folds_of):

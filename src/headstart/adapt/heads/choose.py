@@ -323,7 +323,11 @@ def _adjustment(contest: Contest) -> np.ndarray | None:
 
 
 def _balanced(contest: Contest, kept: Entry, rotated: Rotated) -> tuple[Entry, Rotated, np.ndarray | None, str, str]:
-    """The kept head, balanced if that raises macro-F1 on held-out rows by more than noise; and what decided."""
+    """The kept head, balanced if that raises macro-F1 on held-out rows by more than noise; and what decided.
+
+    A way that costs more of the score that decides between heads than macro-F1 gains is not taken: that is a trade
+    for the user to make, with --balance or --metric.
+    """
     if contest.task.name != "classification":
         return kept, rotated, None, "none", "balancing is for tasks with one label per example"
     counts = np.bincount(contest.y, minlength=contest.task.outputs)
@@ -335,15 +339,20 @@ def _balanced(contest: Contest, kept: Entry, rotated: Rotated) -> tuple[Entry, R
         weighted = rotate(contest.X, weights=_class_weights(contest))
         tried.append(Balancing("weights", "weights", _enter(contest, kept.family, weighted, None), weighted, None))
     gains = [_difference(contest, t.entry, kept, "macro_f1") for t in tried]
-    said = "; ".join(f"{t.words} {_interval(g)}" for t, g in zip(tried, gains, strict=True))
-    best = max(range(len(tried)), key=lambda i: (gains[i].low > 0, gains[i].value))
-    if gains[best].low <= 0:
+    costs = [-contest.sign * _difference(contest, t.entry, kept).value for t in tried]
+    worth = [gain.low > 0 and gain.value > cost for gain, cost in zip(gains, costs, strict=True)]
+    said = "; ".join(
+        f"{t.words} {_interval(gain)} at a cost of {max(cost, 0):.3f} {contest.metric}"
+        for t, gain, cost in zip(tried, gains, costs, strict=True)
+    )
+    best = max(range(len(tried)), key=lambda i: (worth[i], gains[i].value - max(costs[i], 0)))
+    if not worth[best]:
         return (
             kept,
             rotated,
             None,
             "none",
-            f"class counts differ {ratio:.2g}-fold, but no way shows a gain: macro-F1 {said}",
+            f"class counts differ {ratio:.2g}-fold, but no way gains more than it costs: macro-F1 {said}",
         )
     t = tried[best]
     why = f"class counts differ {ratio:.2g}-fold, and {t.words} raises macro-F1 on held-out rows: {said}"
