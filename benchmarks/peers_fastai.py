@@ -17,7 +17,9 @@ def main(job_file: str, started: float) -> None:
     from safetensors.torch import load_file
 
     class Say(Callback):
-        """After each epoch has been judged on the test rows."""
+        """After each epoch has been judged on the test rows, and after the recorder has noted it."""
+
+        order = 60
 
         def after_epoch(self) -> None:
             done = {"epoch": len(told) + 1, "accuracy": float(self.recorder.values[-1][-1])}

@@ -10,8 +10,26 @@ from headstart.backbones.catalogue import catalogue
 from headstart.backbones.loading import head_names
 from headstart.base.seeds import number
 
-TORCHVISION = ("resnet50", "inception_v3", "googlenet", "mobilenet_v2", "efficientnet_b0", "densenet121", "swin_t",
-               "convnext_tiny", "regnet_y_400mf", "shufflenet_v2_x0_5", "mnasnet0_5", "maxvit_t")  # fmt: skip
+SLOW = pytest.mark.slow
+TORCHVISION = [
+    "resnet50",
+    "inception_v3",
+    "mobilenet_v2",
+    "shufflenet_v2_x0_5",
+    *(
+        pytest.param(name, marks=SLOW)
+        for name in [
+            "googlenet",
+            "efficientnet_b0",
+            "densenet121",
+            "swin_t",
+            "convnext_tiny",
+            "regnet_y_400mf",
+            "mnasnet0_5",
+            "maxvit_t",
+        ]
+    ),
+]
 TIMM = ("resnet50", "inception_v3", "vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224", "mobilenetv3_small_050",
         "convnext_atto", "tf_efficientnet_lite0", "regnety_002")  # fmt: skip
 

@@ -99,9 +99,9 @@ def test_real_weights_tell_their_normalisation_from_raw_values():
     backbone = catalogue.load("package/efficientnet-lite0")
     draws = stream(0, "pictures")
     y = np.arange(120) % 4
-    pixels = draws.integers(90, 166, (120, 96, 96, 3))
+    pixels = draws.integers(90, 166, (120, 64, 64, 3))
     for i, k in enumerate(y):
-        axis = np.arange(96)
+        axis = np.arange(64)
         wave = np.sin(axis * (0.4 + 0.35 * k))[:, None] * np.sin(axis * (1.5 - 0.3 * k))[None]
         pixels[i] += (8 * wave[..., None]).round().astype(int)
     pixels = pixels.clip(0, 255).astype(np.uint8)

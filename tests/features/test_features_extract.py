@@ -121,6 +121,7 @@ def test_a_damaged_shard_is_computed_again(toy, dataset, tmp_path):
 
 INTERRUPTED = """
     import os, sys
+    from pathlib import Path
     from headstart.backbones.catalogue import catalogue
     from headstart.base.progress import Advanced
     from headstart.data.open import open_dataset
@@ -132,8 +133,8 @@ INTERRUPTED = """
             {how}
 
     try:
-        module.extract(catalogue.load("toy/conv"), open_dataset({folder!r}), cache=__import__("pathlib").Path({cache!r}),
-                       only_runner="torch-f32", observer=stop)
+        toy, data, cache = catalogue.load("toy/conv"), open_dataset({folder!r}), Path({cache!r})
+        module.extract(toy, data, cache=cache, only_runner="torch-f32", observer=stop)
     except KeyboardInterrupt:
         sys.exit(75)
 """
@@ -237,3 +238,17 @@ def test_a_cache_on_a_full_or_readonly_disk_is_named(toy, dataset, tmp_path):
     with pytest.raises((EnvironmentFault, DataError), match="EN6"):
         extract(toy, dataset, cache=place)
     shutil.rmtree(tmp_path / "c", ignore_errors=True)
+
+
+def test_several_layers_come_from_one_pass_and_have_a_store_of_their_own(toy, dataset, tmp_path):
+    from headstart.backbones.taps import LAST, columns_of, tapped
+
+    stage = next(s.name for s in toy.stages if s.name not in {"stem", "top"})
+    wide = tapped(toy, [f"{stage}:avg", f"{stage}:max", LAST])
+    both = extract(wide, dataset, cache=tmp_path / "c")
+    plain = extract(toy, dataset, cache=tmp_path / "c", only_runner="torch-f32")
+    assert both.record.key != plain.record.key
+    assert both.X.shape[1] == wide.card.feature_dim
+    np.testing.assert_allclose(both.X[:, columns_of(wide)[LAST]], plain.X, atol=2e-3, rtol=2e-3)
+    average, largest = (both.X[:, columns_of(wide)[f"{stage}:{p}"]] for p in ("avg", "max"))
+    assert (largest >= average - 2e-3).all()

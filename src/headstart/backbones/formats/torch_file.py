@@ -82,7 +82,7 @@ def _members(path: Path, where: str) -> dict[str, zipfile.ZipInfo]:
     if any(entry.filename.endswith("constants.pkl") for entry in entries):
         raise Refused(f"CK03 {where}: a TorchScript program, not weights. Refused. Ask for a .safetensors file.")
     members: dict[str, zipfile.ZipInfo] = {}
-    for entry in entries:
+    for entry in sorted(entries, key=lambda e: -e.file_size):  # the worst is named first
         name = shown(entry.filename)
         if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
             raise Refused(
