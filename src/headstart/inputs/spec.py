@@ -14,7 +14,7 @@ class ImageSpec:
 
     size: side of the square the network gets, in pixels.
     mean, std: per channel, for values in [0, 1].
-    crop: the short side is resized to round(size / crop) and the centre cut out; 1.0 keeps all of a square picture.
+    crop: the short side is resized to floor(size / crop) and the centre cut out; 1.0 keeps all of a square picture.
     fit: 'crop' as above; 'squish' resizes both sides to size (aspect ratio lost); 'pad' adds borders of
         the mean colour.
     interpolation: 'bilinear' | 'bicubic' (Pillow's, antialiased).
