@@ -34,7 +34,8 @@ EXCLUDED = (
     "network's size, with content hashes, the look at each picture and the shards on disk. `extract` on files: "
     "decoding and resizing too. The user's loop: torch float32, DataLoader (batch 32, one worker for each core), "
     "torchvision's Resize, CenterCrop, ToTensor, Normalize; its workers' start and its first batch are not counted. "
-    "ResNet-50 and ViT-S have random weights, so whether bfloat16 agrees with float32 may differ from real ones; speed does not."
+    "ResNet-50 and ViT-S have random weights, so whether bfloat16 agrees with float32 may differ from real ones; "
+    "speed does not."
 )
 
 

@@ -17,6 +17,7 @@ from headstart.adapt.heads.nearest_mean import NearestMean
 from headstart.adapt.heads.neighbours import MOST_ROWS, Neighbours
 from headstart.adapt.heads.ridge import Ridge
 from headstart.adapt.heads.rotated import Rotated, check_features, rotate
+from headstart.adapt.heads.threads import blas_for
 from headstart.base.errors import DataError, did_you_mean, listed, shown
 from headstart.base.progress import QUIET, Observer, Said, track
 from headstart.evaluation.intervals import Resamples, estimate, paired_difference
@@ -109,6 +110,18 @@ def choose(
     """
     contest = _contest(X, y, task, folds, groups, metric, seed, resamples)
     _check_balance(balance)
+    with blas_for(X.shape[0] * X.shape[1] * task.outputs):
+        return _chosen(contest, balance, groups, families, observer)
+
+
+def _chosen(
+    contest: Contest,
+    balance: str,
+    groups: np.ndarray | None,
+    families: Sequence[str] | None,
+    observer: Observer,
+) -> Chosen:
+    task = contest.task
     weights = _class_weights(contest) if balance == "weights" else None
     rotated = rotate(contest.X, weights=weights)
     shift = _adjustment(contest) if balance == "logit-adjust" else None

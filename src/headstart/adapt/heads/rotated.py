@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from headstart.adapt.heads.folds import Folds
+from headstart.adapt.heads.threads import blas_for
 from headstart.base.errors import DataError
 
 BLOCK_CELLS = 1_000_000  # 8 MB of float64 at once
@@ -199,7 +200,8 @@ def _kernel(X: np.ndarray, mean: np.ndarray, omega: np.ndarray) -> np.ndarray:
 
 def _descending(symmetric: np.ndarray, longer: int) -> tuple[np.ndarray, np.ndarray]:
     """Eigenvalues above rounding error, largest first, and their vectors as columns."""
-    values, vectors = np.linalg.eigh(symmetric)
+    with blas_for(0):
+        values, vectors = np.linalg.eigh(symmetric)
     above = values > max(longer, len(values)) * np.finfo(np.float64).eps * max(values[-1], 0.0)
     if not above.any():
         raise DataError(
