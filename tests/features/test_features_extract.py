@@ -13,7 +13,7 @@ from PIL import Image
 from headstart.backbones.catalogue import catalogue
 from headstart.base.errors import DataError, EnvironmentFault
 from headstart.data.open import open_dataset
-from headstart.features.choose import agreeing, choose_runner, lowest_cosine, offered
+from headstart.features.choose import agreeing, agreement_of, choose_runner, lowest_cosine, offered
 from headstart.features.extract import extract, feature_key, rounded
 from headstart.features.runners.runner import run_all
 from headstart.features.runners.torch import TorchRunner
@@ -200,6 +200,16 @@ def test_every_accepted_runner_agrees_with_float32(toy, tmp_path):
     for trial in choice.trials:
         if trial.accepted:
             assert lowest_cosine(run_all(agreeing(toy, trial.name, "cpu", pixels), pixels), reference) >= 0.999
+
+
+def test_a_common_component_does_not_hide_that_features_differ():
+    rng = np.random.default_rng(0)
+    own = rng.standard_normal((16, 50))
+    reference = own + 300
+    near, far = reference + 0.01 * rng.standard_normal((16, 50)), reference + 0.5 * rng.standard_normal((16, 50))
+    assert agreement_of(near, reference).holds
+    assert agreement_of(far, reference).cosine > 0.99999
+    assert not agreement_of(far, reference).holds
 
 
 def test_the_choice_is_remembered(toy, tmp_path):

@@ -96,9 +96,22 @@ def _print(found: dict[str, Any]) -> None:
     if found.get("speed"):
         table(
             "speed of EfficientNet-Lite0 here",
-            [("runner", "left"), ("images/s", "right"), ("cosine to float32", "right"), ("", "left")],
             [
-                [t["name"], f"{t['images_per_s']:.0f}", f"{t['cosine']:.5f}", "" if t["accepted"] else "not accepted"]
+                ("runner", "left"),
+                ("images/s", "right"),
+                ("cosine to float32", "right"),
+                ("centred", "right"),
+                ("", "left"),
+            ],
+            [
+                [
+                    t["name"],
+                    f"{t['images_per_s']:.0f}",
+                    f"{t['cosine']:.5f}",
+                    f"{t['centred']:.4f}",
+                    f"{t['centred']:.4f}",
+                    "" if t["accepted"] else "not accepted",
+                ]
                 for t in found["speed"]
             ],
         )

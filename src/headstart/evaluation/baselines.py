@@ -80,9 +80,10 @@ def compare(
     )
 
 
-def verdict(baselines: Sequence[Baseline], task: str) -> Verdict:
+def verdict(baselines: Sequence[Baseline], task: str, metric: str | None = None) -> Verdict:
     """'Did transfer help?' against the strongest of the baselines that use no pretrained knowledge.
 
+    metric: the score that the baselines were compared by; the task's headline when not given.
     yes: the paired interval of the gain lies above 0.  no: it lies below.  not shown: it includes 0.
     """
     without = [b for b in baselines if b.key in WITHOUT_TRANSFER]
@@ -90,8 +91,9 @@ def verdict(baselines: Sequence[Baseline], task: str) -> Verdict:
         return Verdict("not shown", "Not shown: nothing without transfer was measured beside the model.", "")
     hardest = min(without, key=lambda b: b.gain.value)
     answer = _answer(hardest.gain)
-    name = HEADLINES[task].replace("_", "-").replace("rmse", "RMSE")
-    better, worse = ("below", "above") if HEADLINES[task] in LOWER_IS_BETTER else ("above", "below")
+    metric = metric or HEADLINES[task]
+    name = metric.replace("_", "-").replace("rmse", "RMSE")
+    better, worse = ("below", "above") if metric in LOWER_IS_BETTER else ("above", "below")
     size = f"{abs(hardest.gain.value):.3f} [{_ends(hardest.gain)}]"
     side = better if hardest.gain.value >= 0 else worse
     lead = {"yes": "Yes, transfer helped", "no": "No, transfer did harm", "not shown": "Not shown that transfer helped"}

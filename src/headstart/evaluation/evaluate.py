@@ -11,7 +11,7 @@ from headstart.evaluation.baselines import WITHOUT_TRANSFER, verdict
 from headstart.evaluation.intervals import Resamples, estimate, independent, proportion, undefined, wilson
 from headstart.evaluation.metrics import calibration, classification, counts, multilabel
 from headstart.evaluation.metrics.counts import Counts
-from headstart.evaluation.scores import HEADLINES, SCORES, score
+from headstart.evaluation.scores import HEADLINES, SCORES, check_score, score
 from headstart.records.estimate import Estimate
 from headstart.records.evaluation import Baseline, ClassScores, Evaluation, Example, LabelIssue
 from headstart.records.predictions import Predictions
@@ -27,6 +27,7 @@ def evaluate(
     before: Predictions | None = None,
     label_issues: Sequence[LabelIssue] = (),
     how: str = "held-out",
+    headline: str | None = None,
     resamples: int = 1000,
     seed: int = 0,
     level: float = 0.95,
@@ -35,24 +36,26 @@ def evaluate(
     """The judgement of a model on examples that it has not learnt from.
 
     before: the same rows with uncalibrated probabilities, for the 'before' half of the reliability diagram.
+    headline: the score that people quote, the task's own when not given; the baselines were compared by it.
     examples: how many worst mistakes, and how many least certain examples, are listed.
     """
     y = _known_targets(predictions, before)
     task, drawn = predictions.task, Resamples(len(predictions), resamples, seed, predictions.groups)
+    headline = check_score(headline or HEADLINES[task], task)
     metrics, per_class = _with_intervals(predictions, y, before, drawn, level)
     shown_bins = _bins(predictions, y)
     return Evaluation(
         task=task,
         labels=predictions.labels,
         n=len(predictions),
-        headline=HEADLINES[task],
+        headline=headline,
         metrics=metrics,
         per_class=per_class,
         confusion=_confusion(predictions, y),
         reliability_before=_bins(before, y) if before is not None else (),
         reliability_after=shown_bins,
         baselines=tuple(baselines),
-        verdict=verdict(baselines, task) if any(b.key in WITHOUT_TRANSFER for b in baselines) else None,
+        verdict=verdict(baselines, task, headline) if any(b.key in WITHOUT_TRANSFER for b in baselines) else None,
         worst=_worst(predictions, y, examples),
         least_certain=_least_certain(predictions, y, examples),
         label_issues=tuple(label_issues),

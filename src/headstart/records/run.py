@@ -47,12 +47,17 @@ class BackboneRecord:
 
 @dataclass(frozen=True)
 class RunnerTrial:
-    """One way to run the frozen network, timed on this machine. cosine: lowest, to float32 features."""
+    """One way to run the frozen network, timed on this machine.
+
+    cosine: lowest of any image, to its float32 features.  centred: the same after the mean over the images is taken
+    out, which is what heads see; a component that all images share would hide differences otherwise.
+    """
 
     name: str
     images_per_s: float
     cosine: float
     accepted: bool
+    centred: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -171,6 +171,7 @@ def _fit(
             before=judged.before,
             label_issues=_label_issues(learnt, chosen),
             how=divided.how,
+            headline=config.metric,
             resamples=config.resamples,
             seed=config.seed,
         )
@@ -238,6 +239,8 @@ def _is_done(folder: RunFolder, new: RunRecord, observer: Observer) -> bool:
         return False
     old = folder.load(RunRecord)
     differing = _differences(old, new)
+    if differing and old.status != "done":
+        return False  # a start that came to nothing: there is nothing to lose
     if differing:
         raise DataError(
             f"EN71 {shown(folder.path)} holds a run with other settings: {'; '.join(differing)}. "
