@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from headstart.records.run import RunnerTrial
 
 if TYPE_CHECKING:
     from headstart.backbones.backbone import Backbone
+    from headstart.features.runners.openvino import Converted
 
 SAME = 0.999  # lowest cosine to float32 features
 SAME_CENTRED = 0.99  # the same without the images' common mean
@@ -187,7 +188,9 @@ def offered(device: str) -> tuple[str, ...]:
     return (*names, "torch-f32-nhwc", "torch-f32")
 
 
-def make_runner(backbone: Backbone, name: str, device: str = "auto", *, converted: Any = None) -> Runner | None:
+def make_runner(
+    backbone: Backbone, name: str, device: str = "auto", *, converted: Converted | None = None
+) -> Runner | None:
     """The runner of that name, unchecked, or None where this machine does not offer it.
 
     converted: what runners.openvino.convert gave for this backbone, where it is at hand.
@@ -198,8 +201,7 @@ def make_runner(backbone: Backbone, name: str, device: str = "auto", *, converte
     if name.startswith("openvino"):
         from headstart.features.runners.openvino import OpenVinoRunner, convert
 
-        model = converted if converted is not None else convert(backbone)
-        return OpenVinoRunner(model, backbone.spec.size, precision="bf16" if name.endswith("bf16") else "f32")
+        return OpenVinoRunner(converted or convert(backbone), precision="bf16" if name.endswith("bf16") else "f32")
     from headstart.features.runners.torch import Precision, TorchRunner
 
     precision: Precision = "bf16" if "bf16" in name else "autocast" if "autocast" in name else "f32"

@@ -6,6 +6,7 @@ On 2 cores it ran EfficientNet-Lite0, ResNet-50 and ViT-S 11, 33 and 5 times fas
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -16,21 +17,34 @@ from headstart.features.runners.runner import Done, padded
 if TYPE_CHECKING:
     from headstart.backbones.backbone import Backbone
 
+BATCH = 16  # with two streams the fastest of 8, 16 and 32 for EfficientNet-Lite0 and ViT-S, level for ResNet-50
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A network as an OpenVINO model from (BATCH, S, S, 3) uint8 to features; both precisions share it.
+
+    OpenVINO's constants share memory with the torch tensors, so the backbone must live as long as the model does.
+    """
+
+    model: Any
+    backbone: Backbone
+
 
 class OpenVinoRunner:
     """Batches go to as many streams as OpenVINO finds best; ``done`` is called from its threads.
 
     precision: 'f32' or 'bf16' (only where the CPU has bfloat16 products, see has_bf16).
-    model: what convert() returned, so that both precisions share one conversion.
     """
 
-    def __init__(self, model: Any, size: int, *, precision: Literal["f32", "bf16"], batch: int = 16) -> None:
+    batch = BATCH
+
+    def __init__(self, converted: Converted, *, precision: Literal["f32", "bf16"]) -> None:
         openvino = require("openvino", extra="cpu")
-        self.name, self.batch = f"openvino-{precision}", batch
-        model = model.clone()
-        model.reshape([batch, size, size, 3])
+        self.name = f"openvino-{precision}"
+        self._converted = converted
         compiled = openvino.Core().compile_model(
-            model, "CPU", {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "THROUGHPUT"}
+            converted.model, "CPU", {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "THROUGHPUT"}
         )
         self._queue = openvino.AsyncInferQueue(compiled)
         self._queue.set_callback(_deliver)
@@ -47,8 +61,8 @@ def _deliver(request: Any, userdata: tuple[int, Done]) -> None:
     done(np.array(request.get_output_tensor().data[:rows], dtype=np.float32))
 
 
-def convert(backbone: Backbone) -> Any:
-    """The network from uint8 pixels to features as an OpenVINO model, input shape open."""
+def convert(backbone: Backbone) -> Converted:
+    """The network from uint8 pixels to features, ready to be compiled."""
     import torch
 
     openvino = require("openvino", extra="cpu")
@@ -57,7 +71,9 @@ def convert(backbone: Backbone) -> Any:
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer's advice about Python branches is not for users
         traced = torch.jit.trace(backbone.from_pixels().eval(), example, check_trace=False)
-        return openvino.convert_model(traced, example_input=example)
+        model = openvino.convert_model(traced, example_input=example)
+    model.reshape([BATCH, size, size, 3])
+    return Converted(model, backbone)
 
 
 def has_bf16() -> bool:
