@@ -140,6 +140,8 @@ def _from_bytes(data: bytes, name: str, limits: ImageLimits, at_least: int | Non
         raise BadExample(
             "IM29", name, f"{human_bytes(len(data))} are above the limit of {human_bytes(limits.max_bytes)}"
         )
+    from PIL import Image
+
     kind = picture_format(data)
     if kind is None:
         raise BadExample(*_at(name, what_it_is_instead(data)))
@@ -160,6 +162,8 @@ def _from_bytes(data: bytes, name: str, limits: ImageLimits, at_least: int | Non
         picture.load()
     except BadExample:
         raise
+    except Image.DecompressionBombError as error:
+        raise BadExample("IM29", name, "a frame claims to be far larger than any picture that is read") from error
     except _DECODER_ERRORS as error:
         raise _decoder_said(error, name) from error
     if kind == "JPEG":
