@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SOURCES := src tests benchmarks examples
 
 .PHONY: demo test check lint types docs bench soak format clean
 
@@ -17,8 +18,8 @@ check: lint types  ## the quick half: no real weights, no browser
 	$(BIN)/python -m pytest -m "not slow and not real and not browser and not openvino"
 
 lint: $(STAMP)
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
 
 types: $(STAMP)
 	$(BIN)/mypy
@@ -33,8 +34,8 @@ soak: $(STAMP)  ## the long tests
 	$(BIN)/python -m pytest -m slow --timeout 3600
 
 format: $(STAMP)
-	$(BIN)/ruff format .
-	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
 
 clean:
 	rm -rf $(VENV) runs .mypy_cache .ruff_cache

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import statistics
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.figure import Bench, Outcome, Row, divided, seconds
+from benchmarks.figure import REPOSITORY, Bench, Outcome, Row, divided, seconds
 from benchmarks.material import LITE0, Watch, paths, random_weights
 from benchmarks.settings import Setting, settings
 
@@ -67,33 +68,53 @@ def measure(bench: Bench) -> Outcome:
     return Outcome(tuple(rows), tuple(d["note"] for d in details.values()), details)
 
 
+@dataclass(frozen=True, eq=False)
+class Ready:
+    """Everything that the rounds of one case measure, made and warmed up before the first.
+
+    alone: the settings, each for ``counted`` images.  files and pixels: the same pictures, classes mixed.
+    """
+
+    backbone: Backbone
+    weights: Path | None
+    files: list[Path]
+    pixels: np.ndarray
+    alone: list[Setting]
+    counted: int
+    runner: Any
+
+
 def _case(case: Case, bench: Bench) -> tuple[list[Row], dict[str, Any]]:
+    ready = _ready(case, bench)
+    rounds = [_round(case, ready, bench) for _ in range(bench.rounds)]
+    speeds = {s.name: statistics.median(r["alone"][s.name] for r in rounds) for s in ready.alone}
+    best = max((s for s in ready.alone if s.accepted), key=lambda s: speeds[s.name])
+    fastest = max(ready.alone, key=lambda s: speeds[s.name])
+    note = f"{case.what}: headstart ran {ready.runner.name}; the best accepted setting alone was {best.name}"
+    if fastest != best:
+        note += f"; {fastest.name} is faster but differs from float32 (lowest cosine {fastest.cosine:.4f})"
+    details = {
+        "alone, images/s": {n: round(v, 1) for n, v in speeds.items()},
+        "lowest cosine to float32": {s.name: round(s.cosine, 6) for s in ready.alone},
+        "accepted": [s.name for s in ready.alone if s.accepted],
+        "runner": ready.runner.name,
+        "note": note + ".",
+        "rounds": rounds,
+    }
+    return _rows(case.what, rounds, best, fastest), details
+
+
+def _ready(case: Case, bench: Bench) -> Ready:
     from headstart.backbones.catalogue import catalogue
 
     weights = random_weights(bench, case.architecture) if case.architecture else None
     backbone = catalogue.load(case.network, weights=weights)
-    files = paths(bench.pick(case.extracted, 64))
+    in_order = paths(bench.pick(case.extracted, 64))
+    files = [in_order[i * 101 % len(in_order)] for i in range(len(in_order))]  # 101 is prime: classes mix
     pixels = _pixels(files, backbone.spec)
-    alone = settings(backbone, _normalised(pixels[: bench.pick(case.alone, 32)], backbone.spec))
-    runner = _runner(backbone, pixels)
-    rounds = [_round(backbone, runner, alone, pixels, files, bench) for _ in range(bench.rounds)]
-    speeds = {s.name: statistics.median(r["alone"][s.name] for r in rounds) for s in alone}
-    best = max((s for s in alone if s.accepted), key=lambda s: speeds[s.name])
-    fastest = max(alone, key=lambda s: speeds[s.name])
-    details = {
-        "alone, images/s": {n: round(v, 1) for n, v in speeds.items()},
-        "cosine to float32": {s.name: round(s.cosine, 6) for s in alone},
-        "runner": runner.name,
-        "note": f"{case.what}: headstart ran {runner.name}; the best accepted setting alone was {best.name}"
-        + (
-            f"; {fastest.name} is faster but differs from float32 (cosine {fastest.cosine:.4f})"
-            if fastest != best
-            else ""
-        )
-        + ".",
-        "rounds": rounds,
-    }
-    return _rows(case.what, rounds, best, fastest), details
+    counted = bench.pick(case.alone, 32)
+    alone = settings(backbone, _normalised(pixels[:counted], backbone.spec))
+    return Ready(backbone, weights, files, pixels, alone, counted, _runner(backbone, pixels))
 
 
 def _rows(what: str, rounds: list[dict], best: Setting, fastest: Setting) -> list[Row]:
@@ -115,22 +136,17 @@ def _rows(what: str, rounds: list[dict], best: Setting, fastest: Setting) -> lis
     ]
 
 
-def _round(
-    backbone: Backbone, runner: Any, alone: list[Setting], pixels: np.ndarray, files: list[Path], bench: Bench
-) -> dict[str, Any]:
+def _round(case: Case, ready: Ready, bench: Bench) -> dict[str, Any]:
     from headstart.features.runners.runner import run_all
 
-    n = bench.pick(len(pixels), 32)
-    of_arrays = backbone.with_input(replace(backbone.spec, crop=1.0))  # nothing to resize, nothing to cut off
-    in_memory = [np.ascontiguousarray(p) for p in pixels]
-    counted = len(alone[0].run())
-    loop = files[: bench.pick(len(files) // 2, 48)]
+    of_arrays = ready.backbone.with_input(replace(ready.backbone.spec, crop=1.0))  # nothing to resize or to cut off
+    in_memory = [np.ascontiguousarray(p) for p in ready.pixels]
     return {
-        "alone": {s.name: s.images_per_s(counted) for s in alone},
-        "runner": n / seconds(lambda: run_all(runner, pixels[:n])),
+        "alone": {s.name: s.images_per_s(ready.counted) for s in ready.alone},
+        "runner": len(ready.pixels) / seconds(lambda: run_all(ready.runner, ready.pixels)),
         "arrays": _extract(of_arrays, _dataset(in_memory), bench),
-        "files": _extract(backbone, _dataset(files), bench),
-        "loop": _users_loop(backbone, loop),
+        "files": _extract(ready.backbone, _dataset(ready.files), bench),
+        "loop": _users_loop(case, ready.weights, bench.pick(len(ready.files) // 2, 48)),
     }
 
 
@@ -139,7 +155,7 @@ def _runner(backbone: Backbone, pixels: np.ndarray) -> Any:
     from headstart.features.choose import choose_runner
     from headstart.features.runners.runner import run_all
 
-    runner = choose_runner(backbone, lambda: pixels[:: max(1, len(pixels) // 16)][:16], device="cpu").make()
+    runner = choose_runner(backbone, lambda: pixels[:16], device="cpu").make()
     run_all(runner, pixels[: 2 * runner.batch])
     return runner
 
@@ -177,35 +193,8 @@ def _normalised(pixels: np.ndarray, spec: ImageSpec) -> Any:
     return torch.from_numpy(normalise(pixels, spec))
 
 
-class _Pictures:
-    """What a user writes for torch's DataLoader."""
-
-    def __init__(self, files: list[Path], spec: ImageSpec) -> None:
-        from torchvision import transforms as t
-
-        mode = t.InterpolationMode(spec.interpolation)
-        self.files = files
-        self.transform = t.Compose(
-            [t.Resize(spec.resized, mode), t.CenterCrop(spec.size), t.ToTensor(), t.Normalize(spec.mean, spec.std)]
-        )
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, i: int) -> Any:
-        from PIL import Image
-
-        with Image.open(self.files[i]) as image:
-            return self.transform(image.convert("RGB"))
-
-
-def _users_loop(backbone: Backbone, files: list[Path]) -> float:
-    """Images a second, from the end of the first batch on."""
-    import torch
-    from torch.utils.data import DataLoader
-
-    loader = iter(DataLoader(_Pictures(files, backbone.spec), batch_size=32, num_workers=os.cpu_count() or 1))
-    with torch.inference_mode():
-        found = [backbone(next(loader))]
-        took = seconds(lambda: found.extend(backbone(batch) for batch in loader))
-    return sum(len(f) for f in found[1:]) / took
+def _users_loop(case: Case, weights: Path | None, images: int) -> float:
+    """Images a second of benchmarks.users_loop, in a process of its own: its workers fork, and OpenVINO has threads."""
+    command = [sys.executable, "-m", "benchmarks.users_loop", case.network, str(weights or ""), str(images)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1])

@@ -69,6 +69,6 @@ def _features(n: int, new: int, width: int, classes: int) -> tuple[np.ndarray, n
     turn = np.linalg.qr(rng.standard_normal((width, width)))[0]
     centres = rng.standard_normal((classes, width))
     y = rng.integers(0, classes, n + new)
-    raw = ((0.35 * centres[y] + rng.standard_normal((n + new, width))) * scale) @ turn
+    raw = ((0.2 * centres[y] + rng.standard_normal((n + new, width))) * scale) @ turn
     X = np.maximum(raw / raw.std() + 0.5, 0).astype(np.float32)
     return X[:n], y[:n], X[n:], y[n:]

@@ -68,6 +68,7 @@ def _measure(name: str, asked: argparse.Namespace, session: Path) -> bool:
     command = [sys.executable, "-m", "benchmarks.run", "--one", name, *options]
     done = subprocess.run([*command, *(["--small"] if asked.small else [])], cwd=REPOSITORY, check=False)
     if done.returncode:
+        print(f"  ended with {done.returncode}", file=sys.stderr)  # below 0: by that signal
         return False
     figure = json.loads((session / f"{name}.json").read_text())
     for row in map(row_of, figure["rows"]):

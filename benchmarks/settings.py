@@ -1,6 +1,6 @@
 """The ways to run a frozen network that anyone could write down, measured alone on tensors in memory.
 
-Written without headstart's runners, so that these can be judged by them.
+Written without headstart's runners, so that those can be judged by these; only what counts as equal features is theirs.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,20 +20,19 @@ if TYPE_CHECKING:
     from torch import nn
 
 Run = Callable[[], np.ndarray]
-SAME = 0.999  # lowest cosine to float32 features with which headstart would use a setting
 
 
 @dataclass(frozen=True)
 class Setting:
-    """name; run: all images → (N, D) float32; cosine: lowest, to float32 features of the same images."""
+    """name; run: all images → (N, D) float32.
+
+    cosine: lowest, to float32 features of the same 32 images.  accepted: whether headstart would use such features.
+    """
 
     name: str
     run: Run
     cosine: float
-
-    @property
-    def accepted(self) -> bool:
-        return self.cosine >= SAME
+    accepted: bool
 
     def images_per_s(self, n: int) -> float:
         return n / seconds(self.run)
@@ -40,18 +40,16 @@ class Setting:
 
 def settings(network: nn.Module, images: torch.Tensor) -> list[Setting]:
     """Every setting, warmed up. images: (N, 3, S, S) float32, normalised; N a multiple of 32."""
+    from headstart.features.choose import agreement_of
+
     made: list[Setting] = []
     reference: np.ndarray | None = None
     for name, run, few in (*_torch(network, images), *_openvino(network, images)):
         features = few()
         reference = features if reference is None else reference  # float32, channels first, comes first
-        made.append(Setting(name, run, _lowest_cosine(features, reference)))
+        agreement = agreement_of(features, reference)
+        made.append(Setting(name, run, agreement.cosine, agreement.holds))
     return made
-
-
-def _lowest_cosine(a: np.ndarray, b: np.ndarray) -> float:
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    return float(((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)).min())
 
 
 def _torch(network: nn.Module, images: torch.Tensor) -> Iterator[tuple[str, Run, Run]]:
@@ -91,6 +89,7 @@ def _openvino(network: nn.Module, images: torch.Tensor) -> Iterator[tuple[str, R
         return
     import torch
 
+    core = _core()
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = openvino.convert_model(network, example_input=images[:1])
@@ -99,10 +98,19 @@ def _openvino(network: nn.Module, images: torch.Tensor) -> Iterator[tuple[str, R
             some = model.clone()
             some.reshape([batch, *images.shape[1:]])
             options = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": hint}
-            compiled = openvino.Core().compile_model(some, "CPU", options)
+            compiled = core.compile_model(some, "CPU", options)
             batches = [np.ascontiguousarray(b.numpy()) for b in images.split(batch)]
             name = f"OpenVINO {precision}, {hint.lower()}, batch {batch}"
             yield name, _queue(openvino, compiled, batches), _queue(openvino, compiled, batches[: 32 // batch])
+
+
+@cache
+def _core() -> Any:
+    """One for the process. Each Core gives this thread a signal stack and takes it away when it goes; where several
+    overlap, the thread is left with a stack that is gone, and the next signal ends it (seen with OpenVINO 2026.4)."""
+    import openvino
+
+    return openvino.Core()
 
 
 def _queue(openvino: Any, compiled: Any, batches: list[np.ndarray]) -> Run:
