@@ -387,7 +387,7 @@ def _to_rgb(picture: Image.Image, name: str, notes: list[str]) -> Image.Image:
         return _from_16_bits(picture, notes)
     if mode in ("I", "F"):
         kind = "32-bit float" if mode == "F" else "32-bit integer"
-        low, high = (float(v) for v in picture.getextrema())
+        low, high = np.asarray(picture.getextrema(), float)  # of the one band
         raise BadExample(
             "IM32", name, f"{kind}, range {low:g}…{high:g}; save it as 8 or 16 bits, nobody else knows what is white"
         )
