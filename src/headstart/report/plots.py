@@ -37,6 +37,9 @@ class Scale:
 SHARES = Scale(0.0, 1.0, (0.0, 0.5, 1.0))
 
 
+SMALLEST = 1e-8  # differences below this are rounding, not something to draw
+
+
 def scale_for(estimates: Sequence[Mapping[str, Any] | None], *, most: float = math.inf) -> Scale:
     """A scale with round ends that holds every value and interval; it need not start at 0 (dots, not bars).
 
@@ -46,7 +49,8 @@ def scale_for(estimates: Sequence[Mapping[str, Any] | None], *, most: float = ma
     if not values:
         return SHARES
     low, high = min(values), max(values)
-    step = _round_step((high - low) or abs(high) or 1.0)
+    spans = (high - low, abs(high), 1.0)
+    step = _round_step(next(span for span in spans if span > SMALLEST))
     first, last = math.floor(low / step - 0.2), math.ceil(high / step + 0.2)
     if high <= most < last * step:
         last = math.ceil(most / step - 1e-9)
