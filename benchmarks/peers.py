@@ -30,6 +30,7 @@ EXCLUDED = (
     "CenterCrop(224), the backbone in eval mode without gradients, and Adam (1e-3) on a linear layer."
 )
 
+PATIENCE_S = 900  # a peer that takes longer is stopped; the epochs it has finished count, and the notes say so
 _FASTAI = ("fastcore", "fastprogress", "fasttransform", "plum-dispatch<2.10", "requests", "matplotlib", "pandas")
 
 
@@ -43,9 +44,9 @@ def measure(bench: Bench) -> Outcome:
         Row(f"headstart: accuracy [{accuracy['low']:.3f}, {accuracy['high']:.3f}]", (accuracy["value"],), ""),
     ]
     notes, details = [], {}
-    for name, python, module in (
-        ("fastai fine_tune(1)", _fastai_python, "benchmarks.peers_fastai"),
-        ("plain loop, ten epochs", lambda _: sys.executable, "benchmarks.peers_loop"),
+    for name, python, module, expected in (
+        ("fastai fine_tune(1)", _fastai_python, "benchmarks.peers_fastai", 2),
+        ("plain loop, ten epochs", lambda _: sys.executable, "benchmarks.peers_loop", bench.pick(10, 2)),
     ):
         try:
             epochs = _epochs(python(bench), module, job)
@@ -53,6 +54,10 @@ def measure(bench: Bench) -> Outcome:
             notes.append(f"{name} could not run: {str(problem)[-600:]}")
             continue
         details[name] = epochs
+        if len(epochs) < expected:
+            notes.append(
+                f"{name} was stopped after {PATIENCE_S} s; {len(epochs)} of {expected} epochs had been judged."
+            )
         best = max(epochs, key=lambda e: (e["accuracy"], -e["seconds"]))
         rows += [
             Row(f"{name}: time to its best accuracy ÷ headstart's whole command", (best["seconds"] / ours,)),
@@ -90,12 +95,18 @@ def _save_weights(place: Path) -> None:
 
 
 def _epochs(python: str, module: str, job: Path) -> list[dict[str, Any]]:
-    """[{'seconds', 'accuracy', 'epoch'}, …] as the peer says them, a line of JSON for each."""
-    command = [python, "-m", module, str(job), repr(time.time())]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    if done.returncode or not lines:
-        raise RuntimeError(done.stderr[-3000:])
+    """[{'seconds', 'accuracy', 'epoch'}, …] as the peer says them, a line of JSON for each, until PATIENCE_S."""
+    said, complained = job.with_name(f"{module}.out"), job.with_name(f"{module}.err")
+    with said.open("w") as out, complained.open("w") as err:
+        command = [python, "-m", module, str(job), repr(time.time())]
+        try:
+            code = subprocess.run(command, cwd=REPOSITORY, stdout=out, stderr=err, check=False, timeout=PATIENCE_S)
+            failed = code.returncode != 0
+        except subprocess.TimeoutExpired:
+            failed = False
+    lines = [json.loads(line) for line in said.read_text().splitlines() if line.startswith("{")]
+    if failed or not lines:
+        raise RuntimeError(complained.read_text()[-3000:] or f"nothing came within {PATIENCE_S} s")
     return lines
 
 
