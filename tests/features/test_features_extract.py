@@ -262,3 +262,24 @@ def test_several_layers_come_from_one_pass_and_have_a_store_of_their_own(toy, da
     np.testing.assert_allclose(both.X[:, columns_of(wide)[LAST]], plain.X, atol=2e-3, rtol=2e-3)
     average, largest = (both.X[:, columns_of(wide)[f"{stage}:{p}"]] for p in ("avg", "max"))
     assert (largest >= average - 2e-3).all()
+
+
+def test_ctrl_c_after_the_race_is_a_keyboard_interrupt_and_no_crash():
+    pytest.importorskip("openvino")
+    code = textwrap.dedent("""
+        import gc, os, signal, sys
+        import numpy as np
+        from headstart.backbones.catalogue import catalogue
+        from headstart.features.choose import choose_runner
+        toy = catalogue.load("toy/conv")
+        pixels = np.random.default_rng(0).integers(0, 256, (8, toy.spec.size, toy.spec.size, 3), dtype=np.uint8)
+        choice = choose_runner(toy, lambda: pixels, device="cpu")
+        del choice
+        gc.collect()
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            for _ in range(1000): pass
+        except KeyboardInterrupt:
+            sys.exit(75)
+    """)
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=200).returncode == 75

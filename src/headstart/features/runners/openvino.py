@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -43,7 +44,7 @@ class OpenVinoRunner:
         openvino = require("openvino", extra="cpu")
         self.name = f"openvino-{precision}"
         self._converted = converted
-        compiled = openvino.Core().compile_model(
+        compiled = core().compile_model(
             converted.model, "CPU", {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "THROUGHPUT"}
         )
         self._queue = openvino.AsyncInferQueue(compiled)
@@ -76,7 +77,16 @@ def convert(backbone: Backbone) -> Converted:
     return Converted(model, backbone)
 
 
+@cache
+def core() -> Any:
+    """The one OpenVINO core of this process.
+
+    Cores that come and go leave the thread with a signal stack that is gone: the next Ctrl-C then ended the process
+    with a segmentation fault instead of KeyboardInterrupt.
+    """
+    return require("openvino", extra="cpu").Core()
+
+
 def has_bf16() -> bool:
     """Whether this CPU multiplies bfloat16 natively (AVX512-BF16 or AMX)."""
-    openvino = require("openvino", extra="cpu")
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
