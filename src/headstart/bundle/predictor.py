@@ -197,7 +197,7 @@ class Predictor:
             self._make()
         if self.runner != FLOAT32:
             return self._made[0]
-        batch = 1 if images < 4 else 32  # a runner pads to its batch: one image should not cost 32
+        batch = 1 if images < 4 else 8 if images <= 8 else 32  # a runner pads to its batch: few should not cost 32
         if batch not in self._made:
             self._made[batch] = TorchRunner(self.backbone, device=self.device, batch=batch)
         return self._made[batch]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -126,7 +128,10 @@ def _chosen(
     rotated = rotate(contest.X, weights=weights)
     shift = _adjustment(contest) if balance == "logit-adjust" else None
     tried, notes = _families(contest, groups, families)
-    entries = [_enter(contest, family, rotated, shift) for family in track(tried, observer, "heads", unit="heads")]
+    # Side by side: each family is single-threaded numpy that lets go of the interpreter.
+    with ThreadPoolExecutor(min(len(tried), os.cpu_count() or 1)) as pool:
+        judged = pool.map(lambda family: _enter(contest, family, rotated, shift), tried)
+        entries = list(track(judged, observer, "heads", total=len(tried), unit="heads"))
     best = max(
         (e for e in entries if e.family.linear), key=lambda e: (contest.sign * e.values[contest.metric], -e.family.rank)
     )
