@@ -2,6 +2,7 @@
 
     HeadstartError
     ├── DataError (ValueError)             the user's data or arguments             exit 2
+    ├── PlanError (ValueError)             a plan that cannot be trained            exit 2
     ├── NotInCatalogue (LookupError)       no such backbone                         exit 2
     ├── CheckpointMismatch (RuntimeError)  weights that do not fit the network      exit 2
     ├── Refused (ValueError)               unsafe input: not opened, nothing run    exit 3
@@ -28,6 +29,10 @@ class HeadstartError(Exception):
 
 
 class DataError(HeadstartError, ValueError):
+    exit_code = 2
+
+
+class PlanError(HeadstartError, ValueError):
     exit_code = 2
 
 
