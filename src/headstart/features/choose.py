@@ -62,7 +62,7 @@ def choose_runner(
     memory: folder where choices are kept.  only: name of the one runner to use (from an earlier record).
     """
     device = best_device() if device == "auto" else device
-    place = memory / f"{key_of(_circumstances(backbone, device))}.json" if memory else None
+    place = memory / f"{key_of(circumstances(backbone, device))}.json" if memory else None
     if only is not None:
         return RunnerChoice(only, (), lambda: agreeing(backbone, only, device, sample()))
     known = _remembered(place) if place is not None and place.exists() else ()
@@ -236,8 +236,8 @@ def cpu_has_bf16() -> bool:
     return not flags.exists() or "avx512_bf16" in flags.read_text() or "amx_bf16" in flags.read_text()
 
 
-def _circumstances(backbone: Backbone, device: str) -> list[str]:
-    """What the fastest choice depends on."""
+def circumstances(backbone: Backbone, device: str) -> list[str]:
+    """What the fastest way to run a network depends on."""
     from importlib.metadata import version
 
     import torch
