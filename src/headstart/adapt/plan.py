@@ -31,8 +31,12 @@ class Schedule:
     factor: float = 0.1
 
     def __post_init__(self) -> None:
-        if not 0 <= self.warmup < 1 or not 0 <= self.floor <= 1 or self.factor <= 0:
-            raise PlanError(f"PL01 a schedule needs 0 <= warmup < 1, 0 <= floor <= 1 and factor > 0, got {self}.")
+        in_order = list(self.drops) == sorted(self.drops) and all(0 <= drop <= 1 for drop in self.drops)
+        if not (0 <= self.warmup < 1 and 0 <= self.floor <= 1 and 0 < self.factor <= 1 and in_order):
+            raise PlanError(
+                "PL01 a schedule needs 0 <= warmup < 1, 0 <= floor <= 1, 0 < factor <= 1 and rising drops "
+                f"between 0 and 1, got {self}."
+            )
 
     def at(self, step: int, steps: int) -> float:
         """The multiplier in [0, 1] at ``step`` of a phase of ``steps``, both counted from 0."""
@@ -184,7 +188,7 @@ class Plan:
         """(number of the phase, the phase, step within it) at ``step`` of the plan; a pure function of both."""
         first = 0
         for number, phase in enumerate(self.phases):
-            if step < first + phase.steps:
+            if first <= step < first + phase.steps:
                 return number, phase, step - first
             first += phase.steps
         raise IndexError(f"step {step} of a plan of {self.steps} steps")
@@ -200,6 +204,11 @@ class Plan:
                         f"PL06 phase '{shown(phase.name)}' gives a rate to '{shown(name)}', which is no stage of this "
                         f"network.{did_you_mean(name, [*stages, HEAD])} Its stages: {', '.join([*stages, HEAD])}."
                     )
+            if phase.only == "added" and not self.surgery and set(phase.lr) != {HEAD}:
+                raise PlanError(
+                    f"PL08 phase '{shown(phase.name)}' trains only what surgery adds, but the plan has no surgery. "
+                    "Add one, or let 'all' of the stages learn."
+                )
 
 
 @dataclass(frozen=True)
@@ -225,7 +234,13 @@ def default_budget(n: int, classes: int, *, epochs: float | None = None, batch_s
     Between 100 and 2,000 steps of 16 to 64, near 30·√n: 50 examples get 212 steps (a batch of 12: 50 epochs), 1,000
     get 949 (batch 32: 30 epochs), 5,000 get 2,000 (batch 64: 26 epochs). The shape follows the BiT rule (Kolesnikov et
     al. 2020: 500 steps below 20,000 examples), with longer training for few as METHODS B.4 and H ask for.
+    ``epochs`` and ``batch_size`` are taken as given, or refused (PL07), as is a batch larger than the data.
     """
+    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
+        if value is not None and not 0 < value < math.inf:
+            raise PlanError(f"PL07 {name} is {value}; it must be above 0. Leave it out for a choice that suits {n}.")
+    if batch_size is not None and batch_size > n:
+        raise PlanError(f"PL07 batch_size is {batch_size}, but there are {n} training examples; give at most {n}.")
     batch = batch_size or (max(2, min(16, n // 4)) if n < 200 else 32 if n < 4000 else 64)
     batch = max(1, min(batch, n))
     steps = max(1, round(epochs * n / batch)) if epochs is not None else max(100, min(2000, round(30 * math.sqrt(n))))

@@ -1,0 +1,68 @@
+"""Strategies: small frozen dataclasses whose only job is to return a plan. STRATEGIES lists them all.
+
+plan = planned(by_name("lp-ft"), stages, budget, Options(lr=3e-5))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from headstart.adapt.plan import Budget, Plan
+from headstart.adapt.strategies.adapter import Adapter
+from headstart.adapt.strategies.bias import Bias
+from headstart.adapt.strategies.full import Full
+from headstart.adapt.strategies.gradual import Gradual
+from headstart.adapt.strategies.last_stages import LastStages
+from headstart.adapt.strategies.linear_probe import LinearProbe
+from headstart.adapt.strategies.lora import Lora
+from headstart.adapt.strategies.lp_ft import LpFt
+from headstart.adapt.strategies.options import Options, with_options
+from headstart.adapt.strategies.strategy import Strategy
+from headstart.adapt.strategies.surgical import Surgical
+from headstart.base.errors import PlanError, did_you_mean, shown
+
+__all__ = [
+    "STRATEGIES",
+    "Adapter",
+    "Bias",
+    "Full",
+    "Gradual",
+    "LastStages",
+    "LinearProbe",
+    "Lora",
+    "LpFt",
+    "Options",
+    "Strategy",
+    "Surgical",
+    "by_name",
+    "planned",
+    "with_options",
+]
+
+STRATEGIES: tuple[Strategy, ...] = (
+    LinearProbe(),
+    LpFt(),
+    Gradual(),
+    Full(),
+    LastStages(),
+    Bias(),
+    Lora(),
+    Adapter(),
+    Surgical(),
+)
+
+
+def by_name(name: str) -> Strategy:
+    """The strategy of that name with its defaults; PlanError PL09 for an unknown one."""
+    for strategy in STRATEGIES:
+        if strategy.name == name:
+            return strategy
+    names = [strategy.name for strategy in STRATEGIES]
+    raise PlanError(f"PL09 no strategy '{shown(name)}'.{did_you_mean(name, names)} There are: {', '.join(names)}.")
+
+
+def planned(strategy: Strategy, stages: Sequence[str], budget: Budget, options: Options | None = None) -> Plan:
+    """The strategy's plan with the user's explicit choices in it, checked against the network's stages."""
+    plan = strategy.plan(stages, budget)
+    plan.check(stages)
+    return plan if options is None else with_options(plan, options, stages)
