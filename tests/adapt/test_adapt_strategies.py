@@ -140,15 +140,18 @@ def test_without_a_measurement_all_stages_learn_alike():
 
 
 @pytest.mark.parametrize("name", ["lp-ft", "gradual", "full", "last-stages", "surgical"])
-def test_small_batches_leave_the_running_statistics_alone(name):
-    for batch, expected in ((12, "fixed"), (32, "moving")):
-        plan = by_name(name).plan(RESNET, replace(BUDGET, batch_size=batch))
+def test_small_batches_and_short_trainings_leave_the_running_statistics_alone(name):
+    for batch, steps, expected in ((12, 2000, "fixed"), (32, 200, "fixed"), (32, 2000, "moving")):
+        plan = by_name(name).plan(RESNET, replace(BUDGET, batch_size=batch, steps=steps))
         assert {phase.statistics for phase in plan.phases if network_rates(phase)} == {expected}
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=lambda s: s.name)
 def test_defaults_move_no_weight_far_on_fifty_images(strategy):
-    """Adam moves a weight by at most about the sum of its rates; those of networks are near 0.05, of heads near 0.1."""
+    """Adam moves a weight by at most about the sum of its rates; those of networks are near 0.05, of heads near 0.1.
+
+    The last stages learn faster: measured, see rates.py.
+    """
     plan = strategy.plan(VIT, default_budget(50, 3))
     moved = {"head": 0.0, "network": 0.0}
     for phase in plan.phases:
@@ -156,8 +159,9 @@ def test_defaults_move_no_weight_far_on_fifty_images(strategy):
         moved["head"] += phase.lr[HEAD] * multipliers
         if phase.only == "all" and network_rates(phase):
             moved["network"] += max(network_rates(phase).values()) * multipliers
-    assert moved["head"] < 0.15
-    assert moved["network"] < 0.025
+    faster = 3 if strategy.name == "last-stages" else 1
+    assert moved["head"] < 0.15 * faster
+    assert moved["network"] < 0.025 * faster
 
 
 # -------------------------------------------------------------------------------------------------------------- options

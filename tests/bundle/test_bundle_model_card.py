@@ -83,6 +83,20 @@ def test_without_an_evaluation_it_says_so(toy, tmp_path):
     assert "model-index" not in front and "Not evaluated." in body
 
 
+def test_a_fine_tuned_network_is_not_called_frozen(toy, tmp_path):
+    """Through adapt, so that the note by which the card knows stays the one that is written."""
+    from headstart.adapt.model import assemble, finished
+    from headstart.adapt.plan import Head, Phase, Plan
+
+    plan = Plan("x", (Phase("all", 1, {toy.stages[-1].name: 1e-4, "head": 1e-3}),), head=Head("random"))
+    tuned, _ = finished(assemble(toy, TASKS["classification"], plan, probe=None, seed=0))
+    frozen_says, tuned_says = readme_of(toy, tmp_path / "a"), readme_of(tuned, tmp_path / "b")
+    assert "kept frozen" in frozen_says and "was fitted on its" in frozen_says
+    assert "frozen" not in tuned_says and "then fine-tuned for this task" in tuned_says
+    assert "was trained with it; before that, one of the kind ridge, lambda 12.3" in tuned_says
+    assert "were changed by fine-tuning (sha256 of the result" in tuned_says
+
+
 def test_few_test_examples_are_a_limit(toy, tmp_path):
     assert "judged on 40 examples only" in readme_of(toy, tmp_path, evaluation=replace(EVALUATION, n=40))
 

@@ -19,7 +19,9 @@ from tests.house.docs_code import PAGES, RUN, blocks
 from tests.house.test_floors import LINES
 
 import headstart
+from headstart.adapt import plan
 from headstart.adapt.heads.choose import HEADS
+from headstart.adapt.strategies import STRATEGIES, Options
 from headstart.backbones.catalogue import SOURCES
 from headstart.base import errors
 from headstart.bundle import manifest
@@ -27,8 +29,9 @@ from headstart.cli.main import app
 from headstart.data.readers import READERS
 from headstart.evaluation.scores import SCORES
 from headstart.inputs.spec import ImageSpec
-from headstart.records import audit, evaluation, heads, run
+from headstart.records import audit, evaluation, heads, history, ladder, proof, run
 from headstart.records.estimate import Estimate
+from headstart.training.checkpoint import CheckpointManifest
 from headstart.workflow import config
 from headstart.workflow.run import Run
 
@@ -88,7 +91,7 @@ def test_the_reference_has_every_flag_of_the_verb(verb):
 
 def test_the_reference_has_no_other_verbs():
     assert re.findall(r"^## headstart (\w+)", COMMAND_LINE.read_text(), re.M) == list(
-        dict.fromkeys(["inspect", "fit", "evaluate", "predict", "report", "models", "doctor", *VERBS])
+        dict.fromkeys(["inspect", "plan", "fit", "evaluate", "predict", "report", "models", "doctor", *VERBS])
     )
 
 
@@ -137,10 +140,14 @@ RECORDS = (
     *(run.RunRecord, run.BackboneRecord, run.FeatureRecord, run.RunnerTrial),
     *(audit.Audit, audit.Quarantined, audit.Finding, audit.Cluster, audit.Leak, audit.SplitRecord),
     *(heads.HeadRecord, heads.HeadTrial, Estimate),
+    *(ladder.LadderRecord, ladder.Rung, ladder.Candidate),
+    *(plan.Plan, plan.Phase, plan.Schedule, plan.Penalty, plan.Surgery, plan.Optimizer, plan.Loss, plan.Head),
+    *(proof.ProofRecord, proof.Rival, proof.Multiplier, proof.LearningCurve, proof.CurvePoint, proof.PowerLaw),
+    *(history.History, history.PhaseRecord, history.StepRecord, history.ValidationRecord, CheckpointManifest),
     *(evaluation.Evaluation, evaluation.ClassScores, evaluation.Bin, evaluation.Baseline, evaluation.Verdict),
     *(evaluation.Example, evaluation.LabelIssue),
     *(manifest.Manifest, manifest.TaskFacts, manifest.HeadFacts, manifest.ScoreFacts, manifest.FileFacts),
-    *(config.FitConfig, config.DataConfig, ImageSpec),
+    *(config.FitConfig, config.DataConfig, config.TuneConfig, Options, ImageSpec),
 )
 
 
@@ -177,7 +184,7 @@ def test_every_score_is_explained():
 # ------------------------------------------------------------------------------------------------------------- errors
 
 ERRORS = DOCS / "reference" / "errors.md"
-CODE = re.compile(r"\b(?:CF|CK|DA|EN|FE|IM|TB)\d\d\b")
+CODE = re.compile(r"\b(?:CF|CK|DA|EN|FE|IM|PL|TB|TR)\d\d\b")
 
 
 def texts(path: Path) -> Iterator[str]:
@@ -193,6 +200,15 @@ def test_every_code_in_the_source_is_explained_and_no_other():
     in_source = {code for path in SOURCE.rglob("*.py") for text in texts(path) for code in CODE.findall(text)}
     listed = set(re.findall(r"^\| ([A-Z]{2}\d\d) \|", ERRORS.read_text(), re.M))
     assert listed == in_source
+
+
+def test_a_code_of_plans_or_training_means_one_thing():
+    """Numbers are given out by hand; two rooms that take the same one tell users two things by it."""
+    rooms: dict[str, set[str]] = {}
+    for path in SOURCE.rglob("*.py"):
+        for code in (code for text in texts(path) for code in CODE.findall(text) if code[:2] in ("PL", "TR")):
+            rooms.setdefault(code, set()).add(path.relative_to(SOURCE).parts[0])
+    assert rooms and not {code: found for code, found in rooms.items() if len(found) > 1}
 
 
 def test_every_error_class_has_its_exit_code_in_the_reference():
@@ -228,8 +244,18 @@ def test_every_room_and_its_files_are_on_the_map():
 
 def test_the_lists_that_one_adds_to_are_where_the_map_says():
     text = section(HOUSE, "## I want to…")
-    assert READERS and SOURCES and HEADS
-    assert {"READERS", "SOURCES", "HEADS"} <= ticked(text)
+    assert READERS and SOURCES and HEADS and STRATEGIES
+    assert {"READERS", "SOURCES", "HEADS", "STRATEGIES"} <= ticked(text)
+
+
+def test_every_strategy_can_be_chosen_from_the_how_to():
+    text = section(DOCS / "how-to" / "choose-a-strategy.md", "## Which one")
+    assert {strategy.name for strategy in STRATEGIES} <= ticked(text)
+
+
+def test_every_option_is_explained_in_the_how_to():
+    text = section(DOCS / "how-to" / "choose-a-strategy.md", "## What you can choose with any of them")
+    assert {field.name for field in dataclasses.fields(Options)} <= ticked(text)
 
 
 # --------------------------------------------------------------------------------------------------------- every page

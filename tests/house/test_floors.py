@@ -15,7 +15,7 @@ LINES = [  # the ground first; rooms on one line do not know each other
     {"inputs", "tasks"},
     {"backbones"},
     {"features", "adapt"},
-    {"bundle", "report"},
+    {"training", "ranking", "bundle", "report"},
     {"workflow"},
     {"estimators"},
     {"cli"},

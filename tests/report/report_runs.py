@@ -17,6 +17,8 @@ from headstart.records.audit import Audit, Cluster, Finding, Leak, Quarantined, 
 from headstart.records.estimate import Estimate
 from headstart.records.evaluation import Baseline, Bin, ClassScores, Evaluation, Example, LabelIssue, Verdict
 from headstart.records.heads import HeadRecord, HeadTrial
+from headstart.records.history import History, PhaseRecord, StepRecord, ValidationRecord
+from headstart.records.ladder import Candidate, LadderRecord, Rung
 from headstart.records.run import SCHEMA, BackboneRecord, FeatureRecord, RunFolder, RunnerTrial, RunRecord, Timing
 
 NAN = float("nan")
@@ -417,6 +419,239 @@ def own_split_with_leaks(folder: Path, thumbnail: Thumbnail = drawn) -> RunFolde
     return run
 
 
+# --- beyond the probe ---------------------------------------------------------------------------------------------
+
+LAST = {"blocks.5": 3.3e-5, "blocks.6": 1e-4, "top": 1e-4, "head": 1e-3}
+EVERY = {"stem": 1e-6} | {f"blocks.{i}": 3e-6 * 2**i for i in range(7)} | {"top": 3e-4, "head": 1e-3}
+
+
+def a_plan(strategy: str = "last-stages", **changes: object) -> dict[str, object]:
+    """A plan as ``to_dict`` gives it (adapt.plan)."""
+    plan: dict[str, object] = {
+        "strategy": strategy,
+        "phases": [a_phase("fine-tune", 411, LAST)],
+        "batch_size": 32,
+        "head": {"start": "probe", "hidden": [], "dropout": 0.0},
+        "surgery": [],
+        "optimizer": {
+            "kind": "adamw",
+            "weight_decay": 0.05,
+            "momentum": 0.9,
+            "nesterov": True,
+            "betas": [0.9, 0.999],
+            "eps": 1e-8,
+        },
+        "loss": {"kind": "auto", "label_smoothing": 0.0, "balanced": "none", "mixup": 0.0},
+        "augment": "none",
+        "views": 0,
+        "clip_norm": 1.0,
+        "ema": None,
+        "patience": None,
+        "validations": 10,
+    }
+    return plan | changes
+
+
+def a_phase(name: str, steps: int, lr: Mapping[str, float], **changes: object) -> dict[str, object]:
+    schedule = {"kind": "cosine", "warmup": 0.1, "floor": 0.0, "drops": [0.6, 0.85], "factor": 0.1}
+    phase = {"name": name, "steps": steps, "lr": dict(lr), "only": "all", "statistics": "moving"}
+    return phase | {"schedule": schedule, "penalties": []} | changes
+
+
+def a_history(phases: Mapping[str, int], validations: int = 0, stopped: str = "finished") -> History:
+    """A falling, noisy loss; each phase starts a little above the end of the one before."""
+    noise, steps, first, rows = stream(0, "history"), sum(phases.values()), 0, []
+    entered = []
+    for number, (name, length) in enumerate(phases.items()):
+        entered.append(PhaseRecord(name, first, LAST if number else {"head": 1e-3}))
+        for i in range(length):
+            level = (0.9 - 0.35 * number) * np.exp(-4 * i / length) + 0.14 / (number + 1)
+            loss = float(level * np.exp(noise.normal(0, 0.25)))
+            rows.append(StepRecord(first + i, number, loss, 1.3, 1 - i / length, 0.17 * (first + i)))
+        first += length
+    at = [round((v + 1) * steps / validations) for v in range(validations)] if validations else []
+    losses = [0.62 - 0.5 * s / steps + 0.45 * max(0.0, s / steps - 0.7) ** 0.9 for s in at]
+    best = at[losses.index(min(losses))] if at else steps
+    checked = tuple(
+        ValidationRecord(s, loss, loss, loss <= min(losses[: n + 1]))
+        for n, (s, loss) in enumerate(zip(at, losses, strict=True))
+    )
+    planned = steps if stopped == "finished" else steps + 120
+    return History(
+        tuple(entered),
+        tuple(rows),
+        checked,
+        planned,
+        best,
+        stopped,  # type: ignore[arg-type]
+        batch_size=32,
+        micro_batch=32,
+        images_per_s=187.3,
+        seconds=0.17 * steps,
+    )
+
+
+def the_probe(score: float = 0.858, n: int = 480) -> Rung:
+    return Rung("probe", "ridge on frozen features", estimate(score, n), None, True, "where the climb starts")
+
+
+def candidates() -> tuple[Candidate, ...]:
+    first = [
+        Candidate("last 3 stages", 1.0, 41, 0.412, 0.871, 9.8, False),
+        Candidate("last 3 stages, 3 times the rate", 3.0, 41, 0.388, 0.879, 9.9, False),
+        Candidate("last 6 stages", 1.0, 22, 0.431, 0.862, 10.1, True),
+        Candidate("last 3 stages, L2-SP", 1.0, 39, 0.420, 0.869, 10.0, True),
+    ]
+    second = [replace(first[0], steps=123, loss=0.347, score=0.894, seconds=29.9, dropped=True)]
+    return (*first, *second, replace(first[1], steps=122, loss=0.331, score=0.902, seconds=29.7))
+
+
+def a_ladder(**changes: object) -> LadderRecord:
+    gain = Estimate(0.062, 0.031, 0.094, 480, 0.9)
+    little = Estimate(0.004, -0.009, 0.017, 480, 0.9)
+    penalties = [{"kind": "l2-sp", "weight": 0.01, "head_weight": 0.01}]
+    record = LadderRecord(
+        metric="accuracy",
+        folds="480 of the 1,596 training rows held back",
+        rungs=(
+            the_probe(),
+            Rung(
+                "last stages",
+                "last 3 stages, 3 times the rate",
+                estimate(0.920, 480),
+                gain,
+                True,
+                "accuracy +0.062 [+0.031, +0.094] over probe: more than noise",
+                214.0,
+                0.5,
+                a_plan(phases=[a_phase("fine-tune", 411, LAST, penalties=penalties)]),
+                candidates(),
+            ),
+            Rung(
+                "full",
+                "full",
+                estimate(0.924, 480),
+                little,
+                False,
+                "accuracy +0.004 [−0.009, +0.017] over last stages: within noise, so last stages stays",
+                603.0,
+                0.75,
+                a_plan("full", phases=[a_phase("all", 240, EVERY)], augment="auto", ema=0.1),
+            ),
+        ),
+        kept="last stages",
+        stopped="full: accuracy +0.004 [−0.009, +0.017] over last stages: within noise, so last stages stays",
+        budget_s=1200.0,
+        seconds=838.4,
+        notes=(
+            "horizontal-flip is switched off: it changes 9 of 96 right answers (9 %), most of ‘local’ (8 of 31), which "
+            "is more than the 5 % that noise explains",
+        ),
+        history=a_history({"fine-tune": 411}),
+    )
+    return replace(record, **changes)  # type: ignore[arg-type]
+
+
+def fine_tuned(folder: Path, thumbnail: Thumbnail = drawn) -> RunFolder:
+    """The ladder was climbed to its second rung; the third did not pay."""
+    run = three_classes(folder, thumbnail)
+    against_probe(run, 0.022, 0.019, 0.031)
+    run.save(a_ladder())
+    record = run.load(RunRecord)
+    assert record.backbone is not None and record.timing is not None
+    notes = (*record.backbone.notes, "fine-tuned by headstart", "50% of the way")
+    steps = (*record.timing.steps[:4], ("fine-tuning", 838.4), *record.timing.steps[4:])
+    command = "headstart fit photos --out runs/textile --time 20m --seed 0"
+    run.save(replace(record, command=command, backbone=replace(record.backbone, notes=notes), timing=Timing(steps)))
+    return run
+
+
+def against_probe(run: RunFolder, gain: float, spread: float, p: float) -> None:
+    """Adds the frozen network to what the model is compared with on the test images."""
+    e = run.load(Evaluation)
+    score = e.metrics[e.headline]
+    what = "the same network frozen, with the head chosen on its features"
+    value = round(score.value - gain, 3)
+    frozen = Baseline("probe", what, estimate(value, e.n), score, difference(gain, spread, e.n), p, 1596, e.n)
+    run.save(replace(e, baselines=(*e.baselines, frozen)))
+
+
+def probe_stays(folder: Path, thumbnail: Thumbnail = drawn) -> RunFolder:
+    """Fine-tuning was tried and gained nothing."""
+    run = three_classes(folder, thumbnail)
+    gain = Estimate(0.004, -0.01, 0.018, 480, 0.9)
+    reason = "accuracy +0.004 [−0.010, +0.018] over probe: within noise, so probe stays"
+    tried = replace(a_ladder().rungs[1], score=estimate(0.862, 480), gain=gain, kept=False, reason=reason)
+    stopped = f"last stages: {reason}"
+    run.save(a_ladder(rungs=(the_probe(), tried), kept="probe", stopped=stopped, history=None, notes=()))
+    return run
+
+
+def no_time(folder: Path, thumbnail: Thumbnail = drawn) -> RunFolder:
+    """Nothing beyond the probe could be tried."""
+    run = three_classes(folder, thumbnail)
+    reason = (
+        "not tried: the time left is enough for 0.4 epochs of each of 2 trainings, and fewer than 3 teach little. "
+        "It needs about 4 min more than the probe; give more with --time"
+    )
+    rung = Rung("last stages", "last 3 stages", None, None, False, reason, 4.2)
+    run.save(
+        a_ladder(
+            rungs=(the_probe(), rung), kept="probe", stopped=reason, history=None, notes=(), budget_s=30.0, seconds=6.1
+        )
+    )
+    return run
+
+
+def by_name(folder: Path, thumbnail: Thumbnail = drawn) -> RunFolder:
+    """A strategy was asked for: two phases, validated, ended early."""
+    run = fine_tuned(folder, thumbnail)
+    words = "first the head, then everything at a lower rate; a good first choice"
+    phases = [a_phase("head", 60, {"head": 1e-3}), a_phase("all", 360, EVERY, statistics="fixed")]
+    plan = a_plan("lp-ft", phases=phases, augment="auto", patience=3)
+    run.save(
+        LadderRecord(
+            metric="accuracy",
+            folds="239 of 1,596 training examples held back for the temperature",
+            rungs=(Rung("lp-ft", words, None, None, True, "asked for", 171.0, plan=plan),),
+            kept="lp-ft",
+            stopped="the strategy was asked for by name",
+            budget_s=None,
+            seconds=171.0,
+            history=a_history({"head": 60, "all": 240}, validations=10, stopped="patience"),
+        )
+    )
+    return run
+
+
+def long_words(folder: Path, thumbnail: Thumbnail = drawn) -> RunFolder:
+    """Names and reasons far longer than a line, with and without a place to break them."""
+    run = fine_tuned(folder, thumbnail)
+    long, whole = "because the interval includes nothing " * 12, "w" * 300
+    probe, tuned, full = a_ladder().rungs
+    phases = [a_phase(whole, 5, {f"{whole}.{i}.{c}": 1e-4 for i in range(3) for c in "ab"})]
+    many = tuple(replace(c, name=f"{c.name} {whole}") for c in candidates())
+    rungs = (
+        replace(probe, what=whole),
+        replace(tuned, what=long, reason=long, plan=a_plan(whole, phases=phases, augment=whole), candidates=many),
+        replace(full, reason=whole),
+        Rung("further", whole, None, None, False, long),
+    )
+    run.save(a_ladder(rungs=rungs, stopped=long, folds=whole, notes=(whole, long)))
+    return run
+
+
+def regression_tuned(folder: Path, thumbnail: Thumbnail = drawn) -> RunFolder:
+    """An error decides: a lower score is a better one, and gains are below 0."""
+    run = regression(folder, thumbnail)
+    probe = replace(the_probe(), score=Estimate(14.1, 12.6, 15.9, 480))
+    gain = Estimate(-1.9, -2.6, -1.1, 480, 0.9)
+    tuned = replace(a_ladder().rungs[1], score=Estimate(12.2, 10.9, 13.6, 480), gain=gain, interpolation=1.0)
+    tuned = replace(tuned, reason="rmse −1.900 [−2.600, −1.100] over probe: more than noise")
+    run.save(a_ladder(metric="rmse", rungs=(probe, tuned), stopped="every rung was tried"))
+    return run
+
+
 def empty(folder: Path) -> RunFolder:
     folder.mkdir(parents=True, exist_ok=True)
     return RunFolder(folder)
@@ -429,5 +664,11 @@ VARIANTS: Mapping[str, Callable[[Path], RunFolder]] = {
     "regression": regression,
     "cross_validated": cross_validated,
     "own_split_with_leaks": own_split_with_leaks,
+    "fine_tuned": fine_tuned,
+    "probe_stays": probe_stays,
+    "no_time": no_time,
+    "by_name": by_name,
+    "long_words": long_words,
+    "regression_tuned": regression_tuned,
     "empty": empty,
 }

@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from report_runs import VARIANTS, difference, three_classes
+from report_runs import VARIANTS, a_ladder, against_probe, difference, three_classes
 
 from headstart.records.audit import Audit, Finding, SplitRecord
 from headstart.records.estimate import Estimate
 from headstart.records.evaluation import Evaluation, Verdict
 from headstart.records.heads import HeadRecord
+from headstart.records.ladder import LadderRecord
 from headstart.records.run import RunFolder
 from headstart.report.advice import MOST_STEPS, RULES, next_steps
 from headstart.report.reading import Records
@@ -83,6 +84,34 @@ def weak_class(run: RunFolder) -> None:
     run.save(replace(e, per_class=(first, *e.per_class[1:])))
 
 
+def room(run: RunFolder) -> None:
+    e = run.load(Evaluation)
+    run.save(replace(e, metrics={**e.metrics, "accuracy": Estimate(0.85, 0.82, 0.88, 400)}))
+
+
+def bent_and_tuned(run: RunFolder) -> None:
+    bent(run)
+    run.save(a_ladder())
+
+
+def no_time(run: RunFolder) -> None:
+    run.save(VARIANTS["no_time"](run.path / "b").load(LadderRecord))
+
+
+def in_vain(run: RunFolder) -> None:
+    run.save(VARIANTS["probe_stays"](run.path / "b").load(LadderRecord))
+
+
+def worse(run: RunFolder) -> None:
+    run.save(a_ladder())
+    against_probe(run, -0.03, 0.02, 0.01)
+
+
+def not_better(run: RunFolder) -> None:
+    run.save(VARIANTS["by_name"](run.path / "b").load(LadderRecord))
+    against_probe(run, 0.01, 0.02, 0.3)
+
+
 CASES = [
     (leaks, "1 picture is on two sides of your own split"),
     (stop, "Mend this first: Every class is the same."),
@@ -93,6 +122,13 @@ CASES = [
     (vague, "uncertain by about ±0.10"),
     (overconfident, "off by 0.14 on average"),
     (bent, "Nearest neighbours scored higher than every linear head"),
+    (bent, "Fine-tuning (headstart fit … --time 20m --out NEW-FOLDER), or another network, may gain more"),
+    (bent_and_tuned, "in these features. Another network may gain more"),
+    (room, "Whether fine-tuning it gains more is found out by headstart fit … --time 20m --out NEW-FOLDER"),
+    (no_time, "Fine-tuning the last 3 stages was not tried for want of time: 30 s were given. Give more with --time"),
+    (in_vain, "More labelled images are worth more now than more training"),
+    (worse, "worse than the same network frozen (−0.030 [−0.050, −0.010] on 400 images)"),
+    (not_better, "It is not shown that ‘lp-ft’ is better than the same network frozen (+0.010 [−0.010, +0.030]"),
     (
         weak_class,
         "‘global’ is found least often: recall 0.400 [0.300, 0.500] on 100 images, most often taken for ‘local’ (7)",
@@ -107,6 +143,23 @@ def test_each_remark_appears_when_its_reason_does(
     run = quiet(tmp_path / "run")
     spoil(run)
     assert expected in said(run)
+
+
+def test_fine_tuning_is_not_named_where_it_was_done_or_cannot_gain_much(tmp_path: Path) -> None:
+    run = quiet(tmp_path / "run")
+    assert "--time" not in said(run)  # 0.94 leaves little
+    room(run)
+    bent(run)
+    assert said(run).count("--time 20m") == 1
+    run.save(a_ladder())
+    assert "--time" not in said(run)
+
+
+def test_a_ladder_that_paid_is_not_called_in_vain_for_a_few_test_images(tmp_path: Path) -> None:
+    run = quiet(tmp_path / "run")
+    run.save(a_ladder())
+    against_probe(run, 0.01, 0.02, 0.3)
+    assert said(run) == ""
 
 
 def test_a_weak_class_within_noise_is_not_blamed(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from report_runs import NAN, THREE, VARIANTS, name_of, three_classes
+from report_runs import NAN, THREE, VARIANTS, fine_tuned, name_of, three_classes
 
 from headstart.base.errors import DataError
 from headstart.records.audit import Audit, SplitRecord
@@ -134,15 +134,19 @@ MISSING = [
     ("pictures",),
     ("run", "evaluation"),
     ("audit", "split", "heads"),
+    ("ladder",),
+    ("ladder", "evaluation"),
+    ("run", "audit", "split", "heads", "evaluation", "pictures"),
 ]
 
 
 @pytest.mark.parametrize("names", MISSING, ids="+".join)
 def test_a_missing_record_only_takes_its_section_away(names: tuple[str, ...], tmp_path: Path) -> None:
-    run = three_classes(tmp_path / "run")
+    run = fine_tuned(tmp_path / "run")
     for name in names:
         getattr(run, name).unlink()
     text = html.render(contents(run))
+    assert ('id="finetuning"' in text) == ("ladder" not in names)
     assert ('id="repeat"' in text) == ("run" not in names)
     assert ('id="results"' in text) == ("evaluation" not in names)
     assert "<img" in text or "pictures" in names or "evaluation" in names

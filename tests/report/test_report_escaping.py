@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from report_page import parsed, skeleton, words
-from report_runs import three_classes
+from report_runs import fine_tuned
 
 from headstart.records.run import RunFolder
 from headstart.report import html, plots
@@ -27,12 +27,14 @@ CLOSED = {
     "audit.json": {"severity", "kind", "target"},
     "split.json": {"how"},
     "heads.json": {"balance"},
+    "ladder.json": {"stopped_because"},
     "evaluation.json": {"task", "how"},
     "pictures.json": {"shown", "seen"},
 }
 FREE_KEYS = {  # mappings whose keys come from data or from the user
     *("counts", "counts_train", "counts_test", "skipped", "modes", "notes", "config", "versions", "machine"),
     *("metrics", "scores", "setting", "preprocessing", "pictures", "samples", "data", "backbone_config", "evaluation"),
+    *("lr", "rates"),
 }
 PIXEL = (
     "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7",
@@ -132,7 +134,7 @@ def plant(run: RunFolder, payloads: Sequence[str]) -> None:
 @pytest.fixture
 def planted(tmp_path: Path) -> Callable[[str], RunFolder]:
     def make(payload: str) -> RunFolder:
-        run = three_classes(tmp_path / "textile", thumbnail=lambda label, id: PIXEL)
+        run = fine_tuned(tmp_path / "textile", thumbnail=lambda label, id: PIXEL)
         plant(run, [payload])
         return run
 
@@ -141,7 +143,7 @@ def planted(tmp_path: Path) -> Callable[[str], RunFolder]:
 
 @pytest.fixture(scope="module")
 def harmless(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    run = three_classes(tmp_path_factory.mktemp("harmless") / "textile", thumbnail=lambda label, id: PIXEL)
+    run = fine_tuned(tmp_path_factory.mktemp("harmless") / "textile", thumbnail=lambda label, id: PIXEL)
     plant(run, ["plain"])
     return skeleton(parsed(html.render(contents(run))))
 
@@ -157,7 +159,7 @@ def test_no_text_from_data_becomes_markup(payload: str, planted: Callable[[str],
 
 
 def test_the_payloads_reach_more_than_forty_fields_of_the_page(tmp_path: Path) -> None:
-    run = three_classes(tmp_path / "textile", thumbnail=lambda label, id: PIXEL)
+    run = fine_tuned(tmp_path / "textile", thumbnail=lambda label, id: PIXEL)
     visible = 0
     for name in [n for n in CLOSED if n != "pictures.json"]:
         path = run.path / name

@@ -81,3 +81,85 @@ def test_the_reliability_diagram_leaves_empty_bins_out() -> None:
     (circle,) = svg.iter("circle")
     assert (circle.get("cx"), circle.get("cy")) == ("232.0", "52.0")
     assert "nan" not in ElementTree.tostring(svg, encoding="unicode")
+
+
+# --- the curve of a training --------------------------------------------------------------------------------------
+
+
+def curve(losses: list[float], firsts: tuple[int, ...] = (0,), validations: tuple[tuple[int, float], ...] = ()) -> dict:
+    return {
+        "steps": [{"step": i, "loss": loss} for i, loss in enumerate(losses)],
+        "phases": [{"name": f"phase {n}", "first": first} for n, first in enumerate(firsts)],
+        "validations": [{"step": step, "loss": loss} for step, loss in validations],
+        "best_step": validations[0][0] if validations else len(losses),
+    }
+
+
+def drawn(c: dict) -> ElementTree.Element:
+    return ElementTree.fromstring(plots.losses(c, plots.loss_scale(c), "Training loss"))
+
+
+def points(line: ElementTree.Element) -> list[tuple[float, float]]:
+    return [(float(x), float(y)) for x, y in (p.split(",") for p in line.get("points", "").split())]
+
+
+def test_the_mean_of_a_constant_loss_is_a_level_line() -> None:
+    c = curve([0.5] * 50)
+    (line,) = drawn(c).iter("polyline")
+    (height,) = {y for _, y in points(line)}
+    assert math.isclose(height, 100 - plots.loss_scale(c).at(0.5), abs_tol=0.01)
+    assert [x for x, _ in points(line)] == pytest.approx([100 * (i + 0.5) / 50 for i in range(50)], abs=0.01)
+
+
+def test_the_mean_equals_a_slow_reference_and_crosses_no_border() -> None:
+    losses = [math.sin(i) + 3 for i in range(60)] + [math.cos(i) + 9 for i in range(100)]
+    first, second = plots._smoothed(list(enumerate(losses)), [0, 60])
+    for line, (begin, end) in zip((first, second), ((0, 60), (60, 160)), strict=True):
+        reach = max(1, (end - begin) // plots.SMOOTHED)
+        for step, mean in line:
+            near = losses[max(begin, step - reach) : min(end, step + reach + 1)]
+            assert math.isclose(mean, sum(near) / len(near), rel_tol=1e-9)
+    assert max(m for _, m in first) < 5 < min(m for _, m in second)
+
+
+def test_a_border_stands_at_the_first_step_of_its_phase() -> None:
+    svg = drawn(curve([1.0] * 40, firsts=(0, 10, 30)))
+    assert [x.get("x1") for x in svg.iter("line") if x.get("class") == "border"] == ["25.00%", "75.00%"]
+    assert [t.get("x") for t in svg.iter("text")] == ["0.00%", "25.00%", "75.00%"]
+    alone = drawn(curve([1.0] * 40))
+    assert not [x for x in alone.iter("line") if x.get("class") == "border"] and not list(alone.iter("text"))
+
+
+def test_validations_are_rings_and_the_best_is_filled() -> None:
+    svg = drawn(curve([1.0] * 100, validations=((50, 0.5), (100, 0.7))))
+    assert [(c.get("cx"), c.get("class")) for c in svg.iter("circle")] == [
+        ("50.00%", "validation best"),
+        ("100.00%", "validation"),
+    ]
+    assert "On held-back images: 0.500 after 50; 0.700 after 100" in (svg.find("desc").text or "")  # type: ignore[union-attr]
+
+
+def test_one_spike_does_not_flatten_the_curve_and_stays_inside_the_frame() -> None:
+    c = curve([1.0 - i / 250 for i in range(200)] + [1e6])
+    assert plots.loss_scale(c).high < 2
+    (dots,) = (p.get("d", "") for p in drawn(c).iter("path"))
+    assert dots.endswith("M99.75 0.0h0")
+
+
+@given(st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=60))
+def test_the_scale_of_losses_holds_them_and_starts_at_0_or_above(losses: list[float]) -> None:
+    scale = plots.loss_scale(curve(losses))
+    assert 0 <= scale.low <= min(losses) * (1 + 1e-9)
+    assert sorted(losses)[math.ceil(0.99 * len(losses)) - 1] <= scale.high * (1 + 1e-9)
+    assert scale.low < scale.high and 2 <= len(scale.ticks) <= 12
+
+
+def test_thousands_of_steps_stay_a_small_picture() -> None:
+    c = curve([1 / (1 + i) for i in range(50_000)], firsts=(0, 100))
+    assert len(plots.losses(c, plots.loss_scale(c), "…")) < 60_000
+
+
+@pytest.mark.parametrize("losses", [[], [NAN, NAN], [NAN, 0.5, math.inf], [0.0, 0.0]])
+def test_losses_that_are_no_numbers_are_left_out(losses: list[float]) -> None:
+    text = ElementTree.tostring(drawn(curve(losses)), encoding="unicode")
+    assert "nan" not in text and "inf" not in text

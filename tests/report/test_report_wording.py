@@ -57,7 +57,16 @@ def test_percentages_never_claim_all_or_nothing(share: float, expected: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("s", "expected"), [(0.001, "< 0.01 s"), (1.234, "1.23 s"), (45, "45 s"), (200, "3 min 20 s"), (7260, "2 h 1 min")]
+    ("s", "expected"),
+    [
+        (0.001, "< 0.01 s"),
+        (1.234, "1.23 s"),
+        (45, "45 s"),
+        (200, "3 min 20 s"),
+        (7260, "2 h 1 min"),
+        (1200, "20 min"),
+        (3600, "1 h"),
+    ],
 )
 def test_times_are_short(s: float, expected: str) -> None:
     assert wording.seconds(s) == expected

@@ -24,6 +24,7 @@ from headstart.base.errors import PlanError
 from headstart.base.seeds import number
 from headstart.tasks.task import Task
 
+FINE_TUNED = "fine-tuned by headstart"  # the note of a record whose network is no longer the loaded one
 _NETWORK = "backbone.network."  # how names of the network start in AdaptedModel.named_parameters
 
 
@@ -115,11 +116,12 @@ def can_be_folded(plan: Plan) -> bool:
     return not plan.head.hidden and all(surgery.kind == "lora" for surgery in plan.surgery)
 
 
-def finished(model: AdaptedModel) -> tuple[Backbone, LinearHead]:
+def finished(model: AdaptedModel, loaded: Backbone | None = None) -> tuple[Backbone, LinearHead]:
     """The learnt network as an ordinary backbone, LoRA merged into its weights, and its head.
 
     ``model`` is put into eval mode and not changed otherwise.  The card is kept; the record has the hash of the new
-    tensors and a note.  PlanError PL20 for what no plain network with a linear head can hold (see ``can_be_folded``).
+    tensors and a note, unless they are those of ``loaded``, because only the head learnt.
+    PlanError PL20 for what no plain network with a linear head can hold (see ``can_be_folded``).
     """
     layers = [m for m in model.head.modules() if isinstance(m, nn.Linear)]
     if len(layers) > 1 or adapter.is_in(model.backbone.network):
@@ -133,9 +135,10 @@ def finished(model: AdaptedModel) -> tuple[Backbone, LinearHead]:
     network = copy.deepcopy(model.backbone.network)
     merged = lora.merge_(network)
     network.requires_grad_(True)
-    notes = ["fine-tuned by headstart"] + ([f"LoRA merged into {len(merged)} layers"] if merged else [])
-    old = model.backbone.record
-    record = replace(old, weights_sha256=tensors_sha256(network), notes=(*old.notes, *notes))
+    notes = [FINE_TUNED, *([f"LoRA merged into {len(merged)} layers"] if merged else [])]
+    record, now = model.backbone.record, tensors_sha256(network)
+    if loaded is None or now != tensors_sha256(loaded.network):
+        record = replace(record, weights_sha256=now, notes=(*record.notes, *notes))
     backbone = Backbone(model.backbone.card, network, model.backbone.architecture, record)
     return backbone, LinearHead(_array(layers[0].weight), _array(layers[0].bias))
 

@@ -17,6 +17,7 @@ from headstart.records.estimate import Estimate
 from headstart.records.evaluation import Evaluation
 
 HOME = "https://github.com/headstart-learn/headstart"
+TUNED = "fine-tuned by headstart"  # note of a BackboneRecord whose tensors are not those that were loaded
 MOST_CLASSES = 100  # rows of the table; labels.json has them all
 
 _MEANING = {
@@ -107,6 +108,10 @@ def _outputs_in_words(manifest: Manifest) -> str:
     }[manifest.task.name]
 
 
+def _is_tuned(manifest: Manifest) -> bool:
+    return TUNED in manifest.backbone.notes
+
+
 def _what(manifest: Manifest, card: BackboneCard) -> str:
     backbone, spec = manifest.backbone, manifest.input
     reference = f" ({_text(card.reference)})" if card.reference else ""
@@ -116,12 +121,22 @@ def _what(manifest: Manifest, card: BackboneCard) -> str:
             "",
             f"An image model made by transfer learning with [headstart]({HOME}) on {_text(manifest.created[:10])}.",
             f"The network is `{_code(backbone.architecture)}`{reference} with {backbone.parameters / 1e6:.1f} million "
-            f"parameters, pretrained on {_text(backbone.trained_on)} and kept frozen.",
-            f"A linear layer ({_text(manifest.head.family)}{_setting(manifest)}) was fitted on its "
-            f"{backbone.feature_dim} features.",
+            f"parameters, pretrained on {_text(backbone.trained_on)} and "
+            + ("then fine-tuned for this task." if _is_tuned(manifest) else "kept frozen."),
+            _head(manifest),
             f"It sees RGB images of {spec.size} × {spec.size} pixels, {_fit_in_words(spec)}.",
         ]
     )
+
+
+def _head(manifest: Manifest) -> str:
+    kind, width = f"{_text(manifest.head.family)}{_setting(manifest)}", manifest.backbone.feature_dim
+    if _is_tuned(manifest):
+        return (
+            f"The linear layer on its {width} features was trained with it; before that, one of the kind {kind} was "
+            "chosen on the features of the network as it was loaded."
+        )
+    return f"A linear layer ({kind}) was fitted on its {width} features."
 
 
 def _setting(manifest: Manifest) -> str:
@@ -244,12 +259,17 @@ def _limits(manifest: Manifest, evaluation: Evaluation | None) -> str:
 def _licence(manifest: Manifest) -> str:
     licence = _text(manifest.licence or "an unknown licence")
     origin, digest = _code(manifest.backbone.name), _code(manifest.backbone.weights_sha256[:16])
+    came = (
+        f"They came from `{origin}` and were changed by fine-tuning (sha256 of the result `{digest}…`)."
+        if _is_tuned(manifest)
+        else f"They came from `{origin}` (sha256 `{digest}…`)."
+    )
     return "\n".join(
         [
             "## Licence and origin",
             "",
             f"The pretrained weights are under {licence}; who shares this model shares them too.",
-            f"They came from `{origin}` (sha256 `{digest}…`).",
+            came,
             "`bundle.json` lists the SHA-256 of every file here; no file holds code or a pickle.",
         ]
     )

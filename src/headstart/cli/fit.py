@@ -55,6 +55,33 @@ def fit(
             rich_help_panel=_EVIDENCE,
         ),
     ] = "auto",
+    prove: Annotated[
+        bool,
+        typer.Option(
+            "--prove",
+            help="Train from scratch too, and tell how many labels the transfer was worth (some six times the time).",
+            rich_help_panel=_EVIDENCE,
+        ),
+    ] = False,
+    strategy: o.Strategy = None,
+    time: o.Time = None,
+    epochs: o.Epochs = None,
+    batch_size: o.BatchSize = None,
+    precision: o.Precision = "auto",
+    lr: o.Lr = None,
+    head_lr: o.HeadLr = None,
+    layer_decay: o.LayerDecay = None,
+    optimizer: o.OptimizerName = None,
+    weight_decay: o.WeightDecay = None,
+    schedule: o.ScheduleName = None,
+    warmup: o.Warmup = None,
+    penalty: o.PenaltyName = None,
+    label_smoothing: o.LabelSmoothing = None,
+    mixup: o.MixupAlpha = None,
+    ema: o.Ema = None,
+    augment: o.Augment = None,
+    patience: o.Patience = None,
+    resume: o.Resume = False,
     target: o.Target = None,
     path_column: o.PathColumn = None,
     split_column: o.SplitColumn = None,
@@ -76,9 +103,26 @@ def fit(
     debug: o.Debug = False,
 ) -> None:
     """Learn from labelled examples: features once, heads compared, the best one saved with its evidence."""
+    from headstart.adapt.strategies import Options
     from headstart.cli.show import Screen, emit
-    from headstart.workflow.config import Balance, DataConfig, FitConfig, TaskName
+    from headstart.workflow.config import Balance, DataConfig, FitConfig, TaskName, TuneConfig
     from headstart.workflow.fit import fit as story
+
+    options = Options(
+        lr=lr,
+        head_lr=head_lr,
+        layer_decay=layer_decay,
+        optimizer=optimizer,  # type: ignore[arg-type]  # Options says what is wrong with a word
+        weight_decay=weight_decay,
+        schedule=schedule,  # type: ignore[arg-type]
+        warmup=warmup,
+        penalty=penalty,  # type: ignore[arg-type]
+        label_smoothing=label_smoothing,
+        mixup=mixup,
+        ema=ema,
+        augment=augment,
+        patience=patience,
+    )
 
     config = FitConfig(
         data=DataConfig(
@@ -95,12 +139,21 @@ def fit(
             drop_unlabelled=drop_unlabelled,
             max_pixels=max_pixels,
         ),
+        tuning=TuneConfig(
+            strategy=strategy or ("auto" if time else "probe"),
+            time_s=seconds_of(time) if time else None,
+            epochs=epochs,
+            batch_size=batch_size,
+            precision=one_of("--precision", precision, ("auto", "float32", "bf16")),
+            options=options,
+        ),
         backbone=backbone,
         weights=weights,
         balance=one_of("--balance", balance, get_args(Balance)),
         metric=metric,
         test_share=test_share,
         random_baseline=one_of("--random-baseline", random_baseline, ("auto", "full", "off")),
+        prove=prove,
         seed=seed,
         device=device,
         runner=runner,
@@ -114,6 +167,7 @@ def fit(
             config=config,
             cache=cache,
             overwrite=overwrite,
+            resume=resume,
             observer=screen,
             command=repeatable(sys.argv),
         )
@@ -134,6 +188,21 @@ def one_of(option: str, word: str, words: tuple[str, ...]) -> Any:
     return word
 
 
+def seconds_of(words: str) -> float:
+    """'90', '90s', '20m' or '1.5h' in seconds."""
+    from headstart.base.errors import DataError, shown
+
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
+    number, unit = (words[:-1], words[-1]) if words[-1:] in units else (words, "s")
+    try:
+        seconds = float(number) * units[unit]
+    except ValueError:
+        seconds = float("nan")
+    if not 0 < seconds < float("inf"):
+        raise DataError(f"CF23 --time is '{shown(words)}'; it can be 90s, 20m or 1h.")
+    return seconds
+
+
 def repeatable(argv: list[str]) -> str:
     """The command as it can be typed again."""
     import shlex
@@ -151,6 +220,8 @@ def as_object(run: Run) -> dict[str, Any]:
         "reused": run.reused,
         "evaluation": to_dict(run.evaluation),
         "heads": to_dict(run.heads),
+        "proof": to_dict(run.proof) if run.proof is not None else None,
+        "ladder": to_dict(run.ladder) if run.ladder is not None else None,
         "record": to_dict(run.record),
     }
 
@@ -173,9 +244,31 @@ def print_run(run: Run) -> None:
         [("head", "left"), (heads.metric, "left"), ("difference to best", "left"), ("time", "right")],
         rows,
     )
+    if run.ladder is not None:
+        print_ladder(run.ladder)
     print_evaluation(evaluation)
+    if run.proof is not None:
+        line(run.proof.sentence, "bold")
     line(f"report  {run.report}")
     line(f"model   {run.folder.model}")
+
+
+def print_ladder(ladder: Any) -> None:
+    from headstart.cli.show import line, table
+
+    rows = [
+        [
+            ("→ " if rung.name == ladder.kept else "  ") + rung.name,
+            str(rung.score) if rung.score else "–",
+            _interval(rung.gain) if rung.gain else "–",
+            f"{rung.seconds:.0f} s",
+            rung.reason,
+        ]
+        for rung in ladder.rungs
+    ]
+    heads = [("rung", "left"), (ladder.metric, "left"), ("gain", "left"), ("time", "right"), ("", "left")]
+    table(f"ladder: {ladder.folds}", heads, rows)
+    line(f"stopped after {ladder.seconds:.0f} s: {ladder.stopped}")
 
 
 def _interval(estimate: Any) -> str:

@@ -67,3 +67,61 @@ DropUnlabelled = Annotated[
     bool, typer.Option("--drop-unlabelled", help="Leave out rows without a target.", rich_help_panel=_DATA)
 ]
 MaxPixels = Annotated[int, typer.Option("--max-pixels", help="Larger pictures are left out.", rich_help_panel=_DATA)]
+
+_TUNE = "Fine-tuning"
+Strategy = Annotated[
+    str | None,
+    typer.Option(
+        "--strategy",
+        help="probe (no network is trained), auto (the ladder; the default with --time), or one by name: "
+        "see 'headstart plan --help'.",
+        rich_help_panel=_TUNE,
+    ),
+]
+Time = Annotated[
+    str | None, typer.Option("--time", help="For choosing and training: 90s, 20m, 1h.", rich_help_panel=_TUNE)
+]
+Epochs = Annotated[float | None, typer.Option("--epochs", help="Of one training.", rich_help_panel=_TUNE)]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Examples in a step.", rich_help_panel=_TUNE)]
+Precision = Annotated[
+    str, typer.Option("--precision", help="Of training: auto, float32 or bf16.", rich_help_panel=_TUNE)
+]
+Lr = Annotated[
+    float | None,
+    typer.Option("--lr", help="Peak rate of the stage that learns fastest.", rich_help_panel=_TUNE),
+]
+HeadLr = Annotated[float | None, typer.Option("--head-lr", help="Peak rate of the head.", rich_help_panel=_TUNE)]
+LayerDecay = Annotated[
+    float | None,
+    typer.Option("--layer-decay", help="Rate of a stage over that of the one above it.", rich_help_panel=_TUNE),
+]
+OptimizerName = Annotated[str | None, typer.Option("--optimizer", help="sgd, adam or adamw.", rich_help_panel=_TUNE)]
+WeightDecay = Annotated[float | None, typer.Option("--weight-decay", help="At least 0.", rich_help_panel=_TUNE)]
+ScheduleName = Annotated[
+    str | None, typer.Option("--schedule", help="cosine, step or constant.", rich_help_panel=_TUNE)
+]
+Warmup = Annotated[float | None, typer.Option("--warmup", help="Share of each phase.", rich_help_panel=_TUNE)]
+PenaltyName = Annotated[str | None, typer.Option("--penalty", help="none, l2-sp, bss or delta.", rich_help_panel=_TUNE)]
+LabelSmoothing = Annotated[
+    float | None, typer.Option("--label-smoothing", help="From 0 to below 1.", rich_help_panel=_TUNE)
+]
+MixupAlpha = Annotated[
+    float | None, typer.Option("--mixup", help="Parameter of its Beta distribution; 0 is off.", rich_help_panel=_TUNE)
+]
+Ema = Annotated[
+    float | None,
+    typer.Option("--ema", help="Half-life of the mean of the weights, as a share of all steps.", rich_help_panel=_TUNE),
+]
+Augment = Annotated[
+    str | None,
+    typer.Option(
+        "--augment", help="auto (what the safety test allows), none, light, standard, strong.", rich_help_panel=_TUNE
+    ),
+]
+Patience = Annotated[
+    int | None,
+    typer.Option("--patience", help="Validations without improvement until training stops.", rich_help_panel=_TUNE),
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with the interrupted run in --out.", rich_help_panel=_TUNE)
+]

@@ -20,7 +20,9 @@ from headstart.base.files import disk_fault, make_folder, read_json, write_json
 from headstart.records.audit import Audit, SplitRecord
 from headstart.records.evaluation import Evaluation
 from headstart.records.heads import HeadRecord
+from headstart.records.ladder import LadderRecord
 from headstart.records.predictions import Predictions
+from headstart.records.proof import ProofRecord
 
 SCHEMA = 1
 R = TypeVar("R")
@@ -128,6 +130,26 @@ class RunFolder:
         return self.path / "heads.json"
 
     @property
+    def ladder(self) -> Path:
+        """What came after the probe; not there where no network was trained."""
+        return self.path / "ladder.json"
+
+    @property
+    def plan(self) -> Path:
+        """What a strategy that was asked for by name carries out; a resumed run goes on with it."""
+        return self.path / "plan.json"
+
+    @property
+    def proof(self) -> Path:
+        """What it would have cost to do without transfer; there with --prove."""
+        return self.path / "proof.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """State of a training that is not over; removed when the run is done."""
+        return self.path / "checkpoints"
+
+    @property
     def evaluation(self) -> Path:
         return self.path / "evaluation.json"
 
@@ -157,25 +179,13 @@ class RunFolder:
     def owner(self) -> Path:
         return self.path / "owner.json"
 
-    def save(self, record: RunRecord | Audit | SplitRecord | HeadRecord | Evaluation) -> None:
-        place = {
-            RunRecord: self.run,
-            Audit: self.audit,
-            SplitRecord: self.split,
-            HeadRecord: self.heads,
-            Evaluation: self.evaluation,
-        }[type(record)]
-        write_json(place, to_dict(record))
+    def save(
+        self, record: RunRecord | Audit | SplitRecord | HeadRecord | LadderRecord | ProofRecord | Evaluation
+    ) -> None:
+        write_json(self._place(type(record)), to_dict(record))
 
     def load(self, cls: type[R]) -> R:
-        place: dict[type, Path] = {
-            RunRecord: self.run,
-            Audit: self.audit,
-            SplitRecord: self.split,
-            HeadRecord: self.heads,
-            Evaluation: self.evaluation,
-        }
-        path = place[cls]
+        path = self._place(cls)
         if not path.exists():
             raise DataError(
                 f"{shown(path)} is not there: {shown(self.path)} is not a finished run. "
@@ -190,6 +200,17 @@ class RunFolder:
 
     def load_predictions(self) -> Predictions:
         return Predictions.load(self.predictions)
+
+    def _place(self, cls: type) -> Path:
+        return {
+            RunRecord: self.run,
+            Audit: self.audit,
+            SplitRecord: self.split,
+            HeadRecord: self.heads,
+            LadderRecord: self.ladder,
+            ProofRecord: self.proof,
+            Evaluation: self.evaluation,
+        }[cls]
 
 
 class Ownership:

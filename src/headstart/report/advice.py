@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 from headstart.base.config import to_dict
 from headstart.report import wording
+from headstart.report.finetuning import PROBE, against_probe, done_in_words, is_asked, lacked_time, tried, untried
 from headstart.report.reading import Records
-from headstart.report.wording import counted, estimate_words
+from headstart.report.wording import counted, estimate_words, signed
 
 MOST_STEPS = 6
 WIDE = 0.05  # half an interval, above which we say that the number is vague
@@ -18,6 +19,8 @@ FEW = 20  # training images of a class
 POORLY_CALIBRATED = 0.05
 IMBALANCED = 10  # largest class over smallest
 ENOUGH_TO_JUDGE = 5  # test images of a class before its recall is worth a sentence
+ROOM = 0.9  # a share below which there is enough to gain to name fine-tuning
+CLIMB = "headstart fit … --time 20m --out NEW-FOLDER"
 
 Step = dict[str, str]
 
@@ -74,6 +77,27 @@ def _no_transfer(records: Records) -> Step | None:
         "These test images cannot show whether the pretrained network helps: the interval of the gain includes 0. "
         "Judge again with more labelled images.",
         "answer",
+    )
+
+
+def _tuned_in_vain(records: Records) -> Step | None:
+    """The saved network was fine-tuned, and the test images do not show that this was worth it."""
+    b, record = against_probe(records), records.ladder
+    if b is None or record is None or b.gain.low > 0:
+        return None
+    gain = f"{signed(to_dict(b.gain))} on {counted(b.n, 'image')}"
+    if b.gain.high < 0:
+        return _step(
+            f"The fine-tuned model is worse than the same network frozen ({gain}). "
+            "Fit again without --strategy and --time, which keeps the network as it is.",
+            "finetuning",
+        )
+    if not is_asked(record):
+        return None  # held-back images showed a gain; that fewer test images do not is no reason to act
+    return _step(
+        f"It is not shown that ‘{record.kept}’ is better than the same network frozen ({gain}). With --strategy auto "
+        "instead, fine-tuning is kept only where it is better by more than noise.",
+        "finetuning",
     )
 
 
@@ -202,10 +226,51 @@ def _not_linear(records: Records) -> Step | None:
     best = [t for t in heads.trials if t.difference.value == 0]
     if not best or any(t.linear for t in best):
         return None
+    more = f"Fine-tuning ({CLIMB}), or another network," if records.ladder is None else "Another network"
     return _step(
         f"{wording.head_name(best[0].name)} scored higher than every linear head: the classes are not separated by "
-        "straight lines in these features. Fine-tuning, or another network, may gain more.",
+        f"straight lines in these features. {more} may gain more.",
         "heads",
+    )
+
+
+def _room_to_tune(records: Records) -> Step | None:
+    """The network was not fine-tuned, and there is something to gain."""
+    e = records.evaluation
+    score = e.metrics.get(e.headline) if e else None
+    if e is None or score is None or records.ladder is not None or _not_linear(records) is not None:
+        return None
+    words = wording.metric_words(e.headline)
+    if not (words.is_share and words.higher_is_better and score.value < ROOM):
+        return None
+    return _step(
+        f"The network itself has learnt nothing yet. Whether fine-tuning it gains more is found out by {CLIMB}, which "
+        "keeps the frozen network where it does not.",
+        "heads",
+    )
+
+
+def _more_time(records: Records) -> Step | None:
+    record = records.ladder
+    if record is None or record.budget_s is None or not lacked_time(record):
+        return None
+    what = wording.capital(done_in_words(untried(record)[0]))
+    return _step(
+        f"{what} was not tried for want of time: {wording.seconds(record.budget_s)} were given. "
+        "Give more with --time; the table of rungs says how much it takes.",
+        "finetuning",
+    )
+
+
+def _labels_before_tuning(records: Records) -> Step | None:
+    """Fine-tuning was tried and did not pay."""
+    record = records.ladder
+    if record is None or record.kept != PROBE or not tried(record):
+        return None
+    return _step(
+        "Fine-tuning gained nothing beyond noise on these images. More labelled images are worth more now than more "
+        "training.",
+        "finetuning",
     )
 
 
@@ -225,13 +290,17 @@ RULES: tuple[Callable[[Records], Step | None], ...] = (
     _stops,
     _leaks,
     _no_transfer,
+    _tuned_in_vain,
     _label_issues,
     _conflicts,
     _worst_class,
+    _more_time,
+    _labels_before_tuning,
     _few_examples,
     _vague,
     _calibration,
     _not_linear,
+    _room_to_tune,
     _quarantined,
     _imbalance,
 )

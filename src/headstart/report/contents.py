@@ -16,6 +16,7 @@ from headstart.records.heads import HeadRecord, HeadTrial
 from headstart.records.run import BackboneRecord, FeatureRecord, RunFolder, Timing
 from headstart.report import privacy, wording
 from headstart.report.advice import next_steps
+from headstart.report.finetuning import PROBE, changed_network, finetuning
 from headstart.report.pictures import Pictures
 from headstart.report.reading import Records
 
@@ -36,6 +37,7 @@ def contents(run: RunFolder) -> dict[str, Any]:
             "data": data(records),
             "features": features(records),
             "heads": heads(records.heads, records.split) if records.heads else None,
+            "finetuning": finetuning(records),
             "results": results(e) if e else None,
             "mistakes": mistakes(e, records.pictures) if e else None,
             "labels": label_issues(e, records.pictures) if e else None,
@@ -70,6 +72,8 @@ def _facts(records: Records) -> list[dict[str, str]]:
         facts.append(("Network", run.backbone.name))
     if heads:
         facts.append(("Head", wording.head_name(heads.chosen)))
+    if records.ladder and records.ladder.kept != PROBE:
+        facts.append(("Tuned", records.ladder.kept))
     if run and run.timing:
         facts.append(("Time", wording.seconds(run.timing.total)))
     return [{"name": name, "text": text} for name, text in facts]
@@ -96,6 +100,8 @@ def answer(records: Records) -> dict[str, Any] | None:
 
 
 def _unfinished(records: Records) -> str:
+    if records.ladder:
+        return "The model is trained; the test images have not been looked at yet."
     if records.heads:
         return "A head is chosen; the test images have not been looked at yet."
     if records.audit:
@@ -267,6 +273,7 @@ def features(records: Records) -> dict[str, Any] | None:
     return {
         "backbone": _backbone(run.backbone) if run.backbone else None,
         "runner": _runner(run.features) if run.features else None,
+        "is_tuned": changed_network(records.ladder),
     }
 
 
@@ -435,9 +442,10 @@ def repeat(records: Records) -> dict[str, Any] | None:
     run = records.run
     if run is None:
         return None
+    weights = "Tuned weights" if changed_network(records.ladder) else "Weights"
     hashes = {
         "Data": run.data_fingerprint or (records.audit.fingerprint if records.audit else ""),
-        "Weights": run.backbone.weights_sha256 if run.backbone else "",
+        weights: run.backbone.weights_sha256 if run.backbone else "",
         "Features": run.features.key if run.features else "",
         "Model": run.model_sha256,
     }
@@ -446,6 +454,7 @@ def repeat(records: Records) -> dict[str, Any] | None:
         "command": line,
         "is_shortened": "…/" in line,
         "seed": run.seed,
+        "is_timed": records.ladder is not None and records.ladder.budget_s is not None,
         "created": run.created,
         "status": run.status,
         "config": privacy.settings(run.config),

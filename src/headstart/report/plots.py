@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -49,12 +50,15 @@ def scale_for(estimates: Sequence[Mapping[str, Any] | None], *, most: float = ma
     if not values:
         return SHARES
     low, high = min(values), max(values)
-    spans = (high - low, abs(high), 1.0)
-    step = _round_step(next(span for span in spans if span > SMALLEST))
+    step = _step_between(low, high)
     first, last = math.floor(low / step - 0.2), math.ceil(high / step + 0.2)
     if high <= most < last * step:
         last = math.ceil(most / step - 1e-9)
     return Scale(first * step, last * step, tuple(round(i * step, 10) for i in range(first, last + 1)))
+
+
+def _step_between(low: float, high: float) -> float:
+    return _round_step(next(span for span in (high - low, abs(high), 1.0) if span > SMALLEST))
 
 
 def _round_step(span: float) -> float:
@@ -165,6 +169,117 @@ def _square() -> list[Markup]:
 
 def _path(points: Sequence[tuple[float, float]], words: str) -> Markup:
     return _tag("polyline", {"points": " ".join(f"{x},{y}" for x, y in points), "class": words})
+
+
+# --- the curve of a training --------------------------------------------------------------------------------------
+
+MOST_POINTS = 800  # steps that are drawn; of more, every second, third … one
+SMOOTHED = 16  # a point of the line is the mean over about one 16th of its phase on either side
+SHARE_INSIDE = 0.99  # of the steps; what lies above is drawn at the edge, so that one spike hides nothing
+
+
+def loss_scale(curve: Mapping[str, Any]) -> Scale:
+    """From a round number below the smallest loss, never below 0 where all are above it, to one above the others."""
+    losses = sorted(s["loss"] for s in _finite(curve["steps"]))
+    others = [v["loss"] for v in _finite(curve["validations"])]
+    if not losses:
+        return SHARES
+    inside = losses[math.ceil(SHARE_INSIDE * len(losses)) - 1]
+    low, high = min(losses[:1] + others), max([inside, *others])
+    step = _step_between(low, high)
+    first, last = math.floor(low / step), max(math.ceil(high / step), math.floor(low / step) + 1)
+    return Scale(first * step, last * step, tuple(round(i * step, 10) for i in range(first, last + 1)))
+
+
+def levels(scale: Scale) -> Markup:
+    """The numbers beside a curve, one at each of its horizontal lines."""
+    digits = max((_digits(t) for t in scale.ticks), default=0)
+    texts = [
+        _tag("text", {"x": "100%", "y": _pc(100 - scale.at(t)), "dy": 4, "text-anchor": "end"}, number(t, digits))
+        for t in scale.ticks
+    ]
+    return _svg("levels", texts)
+
+
+def step_scale(curve: Mapping[str, Any]) -> Scale:
+    """Updates made, from 0 to the last; three numbers at most."""
+    last = max((s["step"] + 1 for s in curve["steps"]), default=1)
+    return Scale(0.0, float(last), tuple(float(t) for t in sorted({0, last // 2, last})))
+
+
+def losses(curve: Mapping[str, Any], scale: Scale, title: str) -> Markup:
+    """Loss by step: points, their running mean, numbered phases, and a ring for each validation, the best one filled.
+
+    The curve fills its width: an inner picture is stretched without its strokes, the rest stands at percentages.
+    """
+    across = step_scale(curve)
+    points = [(s["step"], s["loss"]) for s in _finite(curve["steps"])]
+    mean = _smoothed(points, [p["first"] for p in curve["phases"]])
+    marks = [_line(0, _pc(100 - scale.at(t)), 100, _pc(100 - scale.at(t)), "grid") for t in scale.ticks]
+    for n, phase in enumerate(curve["phases"] if len(curve["phases"]) > 1 else (), 1):
+        marks += _phase(n, phase, across)
+    stretched = {"viewBox": "0 0 100 100", "preserveAspectRatio": "none", "aria-hidden": "true"}
+    raw = "".join(f"M{x} {y}h0" for x, y in _placed(_thinned(points), across, scale))
+    inner = [_tag("path", {"d": raw, "class": "steps"})] if raw else []
+    inner += [_path(_placed(_thinned(run), across, scale), "mean") for run in mean if run]
+    marks.append(_tag("svg", stretched, *inner))
+    marks += [_validation(v, curve["best_step"], across, scale) for v in _finite(curve["validations"])]
+    size = {"class": "losses", "role": "img"}
+    return _tag("svg", size, _tag("title", {}, title), _tag("desc", {}, _spoken(curve, mean)), *marks)
+
+
+def _finite(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [row for row in rows if math.isfinite(row["loss"])]
+
+
+def _smoothed(points: Sequence[tuple[int, float]], firsts: Sequence[int]) -> list[list[tuple[int, float]]]:
+    """The running mean, a line for each phase: another phase has another loss, so no mean reaches across a border."""
+    lines = []
+    for first, end in zip(firsts, [*firsts[1:], math.inf], strict=True):
+        run = [(step, loss) for step, loss in points if first <= step < end]
+        reach = max(1, len(run) // SMOOTHED)
+        sums = list(accumulate((loss for _, loss in run), initial=0.0))
+        ends = [(max(0, i - reach), min(len(run), i + reach + 1)) for i in range(len(run))]
+        lines.append([(s, (sums[b] - sums[a]) / (b - a)) for (s, _), (a, b) in zip(run, ends, strict=True)])
+    return lines
+
+
+def _thinned(points: Sequence[tuple[int, float]]) -> Sequence[tuple[int, float]]:
+    return points[:: max(1, math.ceil(len(points) / MOST_POINTS))]
+
+
+def _placed(points: Sequence[tuple[int, float]], across: Scale, scale: Scale) -> list[tuple[float, float]]:
+    """In percent of the frame; a loss belongs to the middle of its step."""
+    return [(round(across.at(step + 0.5), 2), round(100 - scale.at(loss), 2)) for step, loss in points]
+
+
+def _phase(n: int, phase: Mapping[str, Any], across: Scale) -> list[Markup]:
+    """The number of a phase above its first step, and a border where it is not the first."""
+    at = across.at(phase["first"])
+    words = {"x": _pc(at), "y": 0, "dy": -8, "text-anchor": "start" if n == 1 else "middle", "class": "phase"}
+    named = _tag("text", words, _tag("title", {}, phase["name"]), str(n))
+    return [_line(at, 0, at, "100%", "border"), named] if n > 1 else [named]
+
+
+def _validation(v: Mapping[str, Any], best_step: int, across: Scale, scale: Scale) -> Markup:
+    kind = "validation best" if v["step"] == best_step else "validation"
+    place = {"cx": _pc(across.at(v["step"])), "cy": _pc(100 - scale.at(v["loss"])), "r": 4.5, "class": kind}
+    return _tag("circle", place, _tag("title", {}, f"held-back loss after step {v['step']:,}: {number(v['loss'], 3)}"))
+
+
+def _spoken(curve: Mapping[str, Any], mean: Sequence[Sequence[tuple[int, float]]]) -> str:
+    said = "; ".join(
+        f"phase {n} ({phase['name']}) from {number(run[0][1], 3)} to {number(run[-1][1], 3)}"
+        for n, (phase, run) in enumerate(zip(curve["phases"], mean, strict=True), 1)
+        if run
+    )
+    held = [f"{number(v['loss'], 3)} after {v['step']:,}" for v in _finite(curve["validations"])]
+    return f"running mean of the loss over {len(curve['steps']):,} steps: {said}" + (
+        f". On held-back images: {'; '.join(held)}" if held else ""
+    )
+
+
+# --- a matrix for many classes ------------------------------------------------------------------------------------
 
 
 def heat(labels: Sequence[str], rows: Sequence[Sequence[int]], totals: Sequence[int]) -> Markup:

@@ -9,6 +9,7 @@ from typing import TypeVar
 from headstart.records.audit import Audit, SplitRecord
 from headstart.records.evaluation import Evaluation
 from headstart.records.heads import HeadRecord
+from headstart.records.ladder import LadderRecord
 from headstart.records.run import RunFolder, RunRecord
 from headstart.report.pictures import Pictures
 
@@ -24,6 +25,7 @@ class Records:
     audit: Audit | None
     split: SplitRecord | None
     heads: HeadRecord | None
+    ladder: LadderRecord | None
     evaluation: Evaluation | None
     pictures: Pictures
 
@@ -38,6 +40,7 @@ class Records:
             load(Audit, run.audit),
             load(SplitRecord, run.split),
             load(HeadRecord, run.heads),
+            load(LadderRecord, run.ladder),
             load(Evaluation, run.evaluation),
             Pictures.read(run.pictures),
         )

@@ -169,7 +169,8 @@ def seconds(s: float | None) -> str:
         return f"{s:.0f} s"
     minutes, rest = divmod(round(s), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+    parts = [(hours, "h"), (minutes, "min")] if hours else [(minutes, "min"), (rest, "s")]
+    return " ".join(f"{amount} {unit}" for amount, unit in parts if amount)
 
 
 def _minus(text: str) -> str:

@@ -25,3 +25,19 @@ class Clock:
 
     def timing(self) -> Timing:
         return Timing(tuple((name, round(seconds, 4)) for name, seconds in self._steps.items()))
+
+
+class Deadline:
+    """A span of time by the monotonic clock. left: seconds, may be negative; for ever where none was given."""
+
+    def __init__(self, seconds: float | None, began: float | None = None) -> None:
+        self.began = time.monotonic() if began is None else began
+        self.seconds = seconds
+
+    @property
+    def spent(self) -> float:
+        return time.monotonic() - self.began
+
+    @property
+    def left(self) -> float:
+        return float("inf") if self.seconds is None else self.seconds - self.spent

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from headstart.base.errors import DataError, shown
+from headstart.adapt.strategies import Options, by_name
+from headstart.base.errors import DataError, PlanError, shown
 
 Balance = Literal["auto", "none", "weights", "logit-adjust"]
 TaskName = Literal["single-label", "multi-label", "regression"]
@@ -38,16 +39,57 @@ class DataConfig:
     max_pixels: int = 50_000_000
 
 
+NO_WISHES = Options()
+
+
+@dataclass(frozen=True)
+class TuneConfig:
+    """How far to go beyond the frozen probe.
+
+    strategy: 'probe' trains no network; 'auto' climbs the ladder; else a name of adapt.strategies, done as it is.
+    time_s: seconds that training and choosing may take; None: as many steps as suit the number of examples.
+    epochs, batch_size: of one training; None: by the number of examples.
+    precision: of training; 'auto' takes bfloat16 where a short timing shows that it pays.
+    options: explicit choices, which always win.
+    """
+
+    strategy: str = "probe"
+    time_s: float | None = None
+    epochs: float | None = None
+    batch_size: int | None = None
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    options: Options = NO_WISHES
+
+    def __post_init__(self) -> None:
+        if self.strategy not in ("probe", "auto"):
+            by_name(self.strategy)  # a wrong name is said before any work
+        for name in ("time_s", "epochs", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise PlanError(f"PL60 {name} is {shown(value)}; it must be above 0.")
+        chosen = [k for k in ("time_s", "epochs", "batch_size") if getattr(self, k) is not None]
+        chosen += ["precision"] if self.precision != "auto" else []
+        chosen += [f.name for f in fields(Options) if getattr(self.options, f.name) is not None]
+        if self.strategy == "probe" and chosen:
+            raise PlanError(
+                f"PL61 {', '.join(chosen)} has no effect: the probe trains no network. "
+                "Choose --strategy auto, or a strategy by name, such as lp-ft."
+            )
+
+
 @dataclass(frozen=True)
 class FitConfig:
     """backbone: a name of the catalogue, or 'auto' (the first of the starter set that is here).
 
+    tuning: what comes after the frozen probe.
     weights: local file for the backbone's parameters.  test_share: of the examples, sealed until the end.
     folds: of the cross-validation that chooses.  resamples: of the bootstrap.
-    prove: compare with a randomly initialised copy of the network ('full' on all examples, 'auto' on a subsample).
+    random_baseline: compare with a randomly initialised copy ('full' on all examples, 'auto' on a subsample).
+    prove: also train from scratch and measure how many labels the transfer was worth; takes some six times as long.
     """
 
     data: DataConfig = DataConfig()
+    tuning: TuneConfig = TuneConfig()
     backbone: str = "auto"
     weights: str | None = None
     balance: Balance = "auto"
@@ -56,6 +98,7 @@ class FitConfig:
     folds: int = 5
     resamples: int = 1000
     random_baseline: Literal["auto", "full", "off"] = "auto"
+    prove: bool = False
     seed: int = 0
     device: str = "auto"
     runner: str | None = None

@@ -6,17 +6,18 @@ The test rows are sealed from the split until the head is chosen, and opened onc
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from headstart.adapt.heads.choose import Chosen
 from headstart.base.config import to_dict
-from headstart.base.errors import DataError, HeadstartError, shown
+from headstart.base.errors import DataError, HeadstartError, Stopped, shown
 from headstart.base.files import key_of, write_bytes, write_json
 from headstart.base.progress import QUIET, Observer, Said
 from headstart.data.audit import audit
@@ -28,7 +29,7 @@ from headstart.evaluation.scores import check_score
 from headstart.records.evaluation import LabelIssue
 from headstart.records.run import SCHEMA, Ownership, RunFolder, RunRecord
 from headstart.report.html import write_report
-from headstart.workflow.clock import Clock
+from headstart.workflow.clock import Clock, Deadline
 from headstart.workflow.config import FitConfig, cache_folder, default_out
 from headstart.workflow.dividing import divide
 from headstart.workflow.environment import machine, versions
@@ -45,6 +46,10 @@ from headstart.workflow.judge import (
 from headstart.workflow.reading import check_out, limits_of, read, stop_or_go, task_of
 from headstart.workflow.run import Run
 
+if TYPE_CHECKING:
+    from headstart.backbones.backbone import Backbone
+    from headstart.features.extract import Features
+
 
 def fit(
     data: Any,
@@ -54,6 +59,7 @@ def fit(
     config: FitConfig | None = None,
     cache: str | Path | None = None,
     overwrite: bool = False,
+    resume: bool = False,
     observer: Observer = QUIET,
     command: str = "",
 ) -> Run:
@@ -61,22 +67,29 @@ def fit(
 
     data: folder, table, frame, list of paths or images, or a Dataset.  y: targets where ``data`` has none.
     out: default runs/<name of the data>. A finished run of the same configuration on the same data is given back as
-    it is; another run in that folder is an error unless ``overwrite``.
+    it is; another run in that folder is an error unless ``overwrite``. An interrupted run is gone on with.
+    resume: there must be one, and nothing else will do.
     Raises DataError for what must be mended in the data, EnvironmentFault for disk and machine; the data is never
     written to.
     """
     config = config or FitConfig()
     folder = RunFolder(Path(out) if out else default_out(data))
+    if resume and not folder.run.exists():
+        raise DataError(
+            f"EN76 {shown(folder.path)} holds no run to resume. Name the folder of the interrupted run with --out, or "
+            "leave --resume out."
+        )
     with Ownership(folder) as ownership:
         if ownership.took_over:
             observer(Said(ownership.took_over, "warning"))
-        return _fit(data, y, folder, config, cache_folder(cache), overwrite, observer, command)
+        return _fit(data, y, folder, ownership, config, cache_folder(cache), overwrite, observer, command)
 
 
 def _fit(
     data: Any,
     y: Sequence[Any] | None,
     folder: RunFolder,
+    ownership: Ownership,
     config: FitConfig,
     cache: Path,
     overwrite: bool,
@@ -94,13 +107,15 @@ def _fit(
         record = _beginning(config, command, fingerprint)
         if not overwrite and _is_done(folder, record, observer):
             return Run(folder, reused=True)
+        if overwrite or not _goes_on(folder, record):
+            _clear(folder)
         folder.save(record)
 
     with clock("loading the network"):
         from headstart.backbones.catalogue import catalogue
-        from headstart.features.extract import extract
+        from headstart.features.extract import exact_runner, extract
         from headstart.workflow.choose_backbone import choose_backbone
-        from headstart.workflow.keeping import check_saved, report_pictures, save_model
+        from headstart.workflow.keeping import COMPARED, check_saved, report_pictures, save_model
         from headstart.workflow.preprocessing import preprocessing_check
 
         weights = Path(config.weights) if config.weights else None
@@ -147,9 +162,55 @@ def _fit(
         chosen = choose_head(learnt, rules, observer)
         folder.save(chosen.record)
 
+    def features_by(network: Backbone, positions: np.ndarray) -> Features:
+        """Of some of the usable examples, by a network that was trained here; in float32 if its runner is not exact."""
+        return extract(
+            network,
+            dataset.take(rows[positions].tolist()),
+            cache=cache,
+            device=config.device,
+            only_runner=exact_runner(network, features.record.runner, dataset, limits, config.device),
+            limits=limits,
+            observer=observer,
+            what="embedding with the trained network",
+        )
+
+    tuned, ground, deadline = None, None, Deadline(config.tuning.time_s)
+    if config.tuning.strategy != "probe" or config.prove:
+        with clock("decoding for training"):
+            from headstart.workflow.finetuning import make_ground
+
+            ground = make_ground(
+                backbone,
+                learnt,
+                usable.take(train.tolist()),
+                features.record.runner,
+                config,
+                keys=[features.survey.keys[row] for row in rows[train]],
+                cache=cache,
+                limits=limits,
+                observer=observer,
+            )
+    if config.tuning.strategy != "probe" and ground is not None:
+        from headstart.training.interrupt import Interruption
+        from headstart.workflow.finetuning import cross_judged, learn, share_of_time
+
+        with clock("fine-tuning"), Interruption() as interruption:
+            seconds = share_of_time(deadline, parts=not sealed.count)
+            tuned = learn(ground, np.arange(len(learnt)), chosen, config, seconds=seconds, ownership=ownership)
+            folder.save(tuned.record)
+            if interruption.asked:
+                raise Stopped(f"{interruption.asked}: stopped after the training. Go on with the same command.")
+
     with clock("judging"):
         test = sealed.open("final evaluation") if sealed.count else np.zeros(0, np.int64)
-        judged = held_out(chosen, known.take(test)) if len(test) else cross_validated(known, rules, observer=observer)
+        probed = held_out(chosen, known.take(test)) if len(test) else cross_validated(known, rules, observer=observer)
+        judged, network, kept, seen, seen_rows = probed, backbone, chosen, known, rows
+        if tuned is not None and tuned.backbone is not None and ground is not None:
+            at = test if len(test) else np.arange(min(len(known), COMPARED))
+            network, kept, seen_rows = tuned.backbone, tuned.chosen, rows[at]
+            seen = known.take(at).seeing(features_by(network, at).X)
+            judged = held_out(kept, seen) if len(test) else cross_judged(ground, config, rules, seconds=seconds)
 
     with clock("baselines"):
         contest = Contest(known, replace(rules, balance="none", families=(chosen.family,)), train, test)
@@ -162,7 +223,26 @@ def _fit(
             pixels=features.survey.tiny(rows).reshape(len(rows), -1).astype(np.float32) / 255,
             random_features=None if config.random_baseline == "off" else at_random,
             full_random=config.random_baseline == "full",
+            probe=None if network is backbone else probed.after,
         )
+
+    if config.prove and ground is not None:
+        with clock("proof"):
+            from headstart.workflow.proof import prove
+
+            folder.save(
+                prove(
+                    judged.after,
+                    contest,
+                    ground,
+                    random_features=at_random,
+                    features_by=features_by,
+                    seconds=deadline.spent if tuned is None else tuned.record.seconds,
+                    probe=None if network is backbone else probed.after,
+                    augment=config.tuning.options.augment or "auto",
+                    resamples=config.resamples,
+                )
+            )
 
     with clock("evaluation"):
         evaluation = evaluate(
@@ -181,8 +261,8 @@ def _fit(
     with clock("saving the model"):
         seal = save_model(
             folder,
-            backbone=backbone,
-            chosen=chosen,
+            backbone=network,
+            chosen=kept,
             task=task,
             features=feature_record,
             evaluation=evaluation,
@@ -190,7 +270,7 @@ def _fit(
             created=record.created,
         )
         agreement = check_saved(
-            folder, dataset, rows, known, chosen, backbone.spec, limits, config.device, features.record.runner
+            folder, dataset, seen_rows, seen, kept, backbone.spec, limits, config.device, features.record.runner
         )
 
     with clock("report"):
@@ -198,7 +278,7 @@ def _fit(
         record = replace(
             record,
             status="done",
-            backbone=backbone.record,
+            backbone=network.record,
             features=feature_record,
             model_sha256=seal,
             notes=(f"loaded back and compared on {agreement.n} images: largest difference {agreement.max_abs:.1e}",),
@@ -206,6 +286,7 @@ def _fit(
         folder.save(replace(record, timing=clock.timing()))
         write_report(folder)
     folder.save(replace(record, timing=clock.timing()))
+    shutil.rmtree(folder.checkpoints, ignore_errors=True)
     return Run(folder)
 
 
@@ -262,6 +343,21 @@ def _is_done(folder: RunFolder, new: RunRecord, observer: Observer) -> bool:
         return False
     observer(Said("this run is finished already: same data, same settings, same versions"))
     return True
+
+
+def _goes_on(folder: RunFolder, new: RunRecord) -> bool:
+    """Whether ``folder`` holds an interrupted start of this very run."""
+    if not folder.run.exists():
+        return False
+    old = folder.load(RunRecord)
+    return old.status != "done" and not _differences(old, new)
+
+
+def _clear(folder: RunFolder) -> None:
+    """What another run left and this one need not write: state of its training, and records that stand by choice."""
+    shutil.rmtree(folder.checkpoints, ignore_errors=True)
+    for path in (folder.plan, folder.ladder, folder.proof):
+        path.unlink(missing_ok=True)
 
 
 def _differences(old: RunRecord, new: RunRecord) -> list[str]:

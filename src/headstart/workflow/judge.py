@@ -88,7 +88,8 @@ class Judgement:
 
 def held_out(chosen: Chosen, known: Known) -> Judgement:
     """What the chosen head says of ``known``, which it must not have seen."""
-    return _judgement(known, chosen.head.logits(known.X), chosen.temperature)
+    logits = chosen.head.logits(known.X)
+    return judgement(known, logits / chosen.temperature, logits)
 
 
 def cross_validated(
@@ -115,11 +116,12 @@ def cross_validated(
         count[rest] += 1
     judged = np.flatnonzero(count)
     known, share = known.take(judged), count[judged, None]
-    return Judgement(_predictions(known, total[judged] / share), _predictions(known, raw[judged] / share))
+    return judgement(known, total[judged] / share, raw[judged] / share)
 
 
-def _judgement(known: Known, logits: np.ndarray, temperature: float) -> Judgement:
-    return Judgement(_predictions(known, logits / temperature), _predictions(known, logits))
+def judgement(known: Known, after: np.ndarray, before: np.ndarray) -> Judgement:
+    """From (n, K) logits with and without the temperature."""
+    return Judgement(_predictions(known, after), _predictions(known, before))
 
 
 def _predictions(known: Known, logits: np.ndarray) -> Predictions:
@@ -173,9 +175,11 @@ def baselines(
     pixels: np.ndarray,
     random_features: Callable[[np.ndarray], Features] | None,
     full_random: bool,
+    probe: Predictions | None = None,
 ) -> tuple[Baseline, ...]:
     """Majority, plain pixels and a random copy of the network, each paired with the model on the same rows.
 
+    probe: what the frozen network with its head says of the same rows, where the model is a fine-tuned one.
     pixels: (n, P) float32.  random_features: rows → their features by a randomly initialised copy; None: left out.
     """
     known = contest.known
@@ -205,6 +209,11 @@ def baselines(
     )
     if random_features is not None:
         found.append(_against_random(model, contest, random_features, full_random))
+    if probe is not None:
+        what = "the same network frozen, with the head chosen on its features"
+        found.append(
+            compare(model, probe, key="probe", what=what, trained_on=contest.learnt_from, metric=metric, seed=seed)
+        )
     return tuple(found)
 
 

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 from headstart.records.audit import Audit, SplitRecord
 from headstart.records.evaluation import Evaluation
 from headstart.records.heads import HeadRecord
+from headstart.records.ladder import LadderRecord
 from headstart.records.predictions import Predictions
+from headstart.records.proof import ProofRecord
 from headstart.records.run import RunFolder, RunRecord
 
 if TYPE_CHECKING:
@@ -42,6 +44,16 @@ class Run:
     @cached_property
     def heads(self) -> HeadRecord:
         return self.folder.load(HeadRecord)
+
+    @cached_property
+    def ladder(self) -> LadderRecord | None:
+        """What came after the probe; None where no network was trained."""
+        return self.folder.load(LadderRecord) if self.folder.ladder.exists() else None
+
+    @cached_property
+    def proof(self) -> ProofRecord | None:
+        """What it would have cost to do without transfer; None where that was not asked for."""
+        return self.folder.load(ProofRecord) if self.folder.proof.exists() else None
 
     @cached_property
     def evaluation(self) -> Evaluation:

@@ -1,0 +1,88 @@
+"""``headstart plan``: what a strategy would train, when and at which rate, without training it."""
+
+from __future__ import annotations
+
+from typing import Annotated, get_args
+
+import typer
+
+from headstart.cli import options as o
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command("plan")(plan)
+
+
+def plan(
+    data: str = typer.Argument(help="Folder of class folders, or a table of paths and targets."),
+    strategy: Annotated[
+        str,
+        typer.Option(
+            "--strategy",
+            help="linear-probe, lp-ft, gradual, full, last-stages, bias, lora, adapter or surgical.",
+        ),
+    ] = "lp-ft",
+    backbone: Annotated[str, typer.Option("--backbone", "-b", help="Name from 'headstart models'.")] = "auto",
+    weights: Annotated[str | None, typer.Option("--weights", help="Local file with the parameters.")] = None,
+    epochs: o.Epochs = None,
+    batch_size: o.BatchSize = None,
+    lr: o.Lr = None,
+    head_lr: o.HeadLr = None,
+    layer_decay: o.LayerDecay = None,
+    optimizer: o.OptimizerName = None,
+    penalty: o.PenaltyName = None,
+    augment: o.Augment = None,
+    target: o.Target = None,
+    path_column: o.PathColumn = None,
+    split_column: o.SplitColumn = None,
+    group_by: o.GroupBy = None,
+    task: o.TaskOption = None,
+    encoding: o.Encoding = None,
+    seed: o.Seed = 0,
+    cache: o.Cache = None,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> None:
+    """Show a strategy's plan for this data as a table: what learns, at which rate, for how many steps."""
+    from headstart.adapt.strategies import Options
+    from headstart.base.config import to_dict
+    from headstart.cli.fit import one_of
+    from headstart.cli.show import Screen, emit, line
+    from headstart.workflow.config import DataConfig, FitConfig, TaskName, TuneConfig
+    from headstart.workflow.planning import plan as story
+
+    options = Options(
+        lr=lr,
+        head_lr=head_lr,
+        layer_decay=layer_decay,
+        optimizer=optimizer,  # type: ignore[arg-type]  # Options says what is wrong with a word
+        penalty=penalty,  # type: ignore[arg-type]
+        augment=augment,
+    )
+    config = FitConfig(
+        data=DataConfig(
+            target=target,
+            path_column=path_column,
+            split_column=split_column,
+            group_by=group_by,
+            task=one_of("--task", task, get_args(TaskName)) if task else None,
+            encoding=encoding,
+            allow_empty=True,
+        ),
+        tuning=TuneConfig(strategy=strategy, epochs=epochs, batch_size=batch_size, options=options),
+        backbone=backbone,
+        weights=weights,
+        seed=seed,
+    )
+    screen = Screen(quiet=quiet)
+    try:
+        found = story(data, config=config, cache=cache, observer=screen)
+    finally:
+        screen.close()
+    if as_json:
+        emit({"backbone": found.backbone, "examples": found.n, "plan": to_dict(found.plan)})
+        return
+    line(f"{found.backbone}, {found.n:,} training examples", "bold")
+    for words in found.description.text.splitlines():
+        line(words)

@@ -1,0 +1,1 @@
+"""The loop that executes plans: phases, optimiser, schedule, checkpoints, engines."""

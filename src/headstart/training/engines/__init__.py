@@ -1,0 +1,1 @@
+"""Where training runs: one process, or several that share every batch."""

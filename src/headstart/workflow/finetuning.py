@@ -1,0 +1,264 @@
+"""From the chosen head to a fine-tuned model, or the decision that the head is enough."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from headstart.adapt.calibration import fit_temperature
+from headstart.adapt.heads.choose import Chosen
+from headstart.adapt.model import can_be_folded
+from headstart.adapt.plan import Budget, Plan, default_budget
+from headstart.adapt.strategies import by_name, planned
+from headstart.backbones.backbone import Backbone
+from headstart.base.config import from_dict, to_dict
+from headstart.base.errors import PlanError
+from headstart.base.files import key_of, read_json, write_json
+from headstart.base.progress import QUIET, Observer, Said
+from headstart.data.dataset import Dataset
+from headstart.data.decode import ImageLimits
+from headstart.data.split import folds
+from headstart.features.border import Border
+from headstart.features.choose import best_device
+from headstart.inputs.decoded import decode_pictures
+from headstart.records.ladder import LadderRecord, Rung
+from headstart.records.run import Ownership, RunFolder
+from headstart.training.checkpoint import Checkpoints, NoCheckpoints
+from headstart.training.loop import LoopSettings
+from headstart.workflow.clock import Deadline
+from headstart.workflow.config import FitConfig, TuneConfig
+from headstart.workflow.judge import Judgement, Known, Rules, choose_head, judgement
+from headstart.workflow.ladder import Wish, climb
+from headstart.workflow.precision import fastest_settings
+from headstart.workflow.tuning import COSTED, Ground, Tuned, logits_of, step_seconds, tune
+
+PARTS = 3  # of the nested cross-validation, where there is no test part
+HELD = 0.15  # share of the training rows on which a strategy asked for by name is calibrated
+STEP_SHARE = 0.9  # of the time of a strategy asked for by name that its steps may take
+
+
+@dataclass(frozen=True, eq=False)
+class Learnt:
+    """The model of some rows; chosen: with the head that goes with it.  tuned: None where the probe stays."""
+
+    tuned: Tuned | None
+    chosen: Chosen
+    record: LadderRecord
+
+    @property
+    def backbone(self) -> Backbone | None:
+        return self.tuned.backbone if self.tuned is not None else None
+
+
+def share_of_time(deadline: Deadline, *, parts: bool) -> float | None:
+    """Seconds of one learning: all that are left, or a share where every example is also judged by parts."""
+    if deadline.seconds is None:
+        return None
+    return max(0.0, deadline.left) / (PARTS + 1 if parts else 1)
+
+
+def make_ground(
+    backbone: Backbone,
+    known: Known,
+    usable: Dataset,
+    runner: str,
+    config: FitConfig,
+    *,
+    keys: Sequence[bytes],
+    cache: Path,
+    limits: ImageLimits,
+    observer: Observer,
+) -> Ground:
+    """Everything that the trainings of one fit share; pictures are decoded once.
+
+    known, usable: the examples that learn, and no others.  keys: their contents.
+    """
+    device = best_device() if config.device == "auto" else config.device
+    pictures = decode_pictures(usable, backbone.spec, keys=keys, limits=limits, folder=cache, observer=observer)
+    ground = Ground(
+        backbone=backbone,
+        known=known,
+        pictures=pictures,
+        runner=runner,
+        device=device,
+        settings=LoopSettings(),
+        border=Border(cache / "border", device=device, seed=config.seed),
+        seed=config.seed,
+        observer=observer,
+    )
+    return replace(ground, settings=fastest_settings(ground, config.tuning.precision, cache / "precision"))
+
+
+def learn(
+    ground: Ground,
+    rows: np.ndarray,
+    chosen: Chosen,
+    config: FitConfig,
+    *,
+    seconds: float | None,
+    ownership: Ownership | None = None,
+) -> Learnt:
+    """The model for ``rows`` (positions in ground.known): by the ladder, or by the strategy that was asked for.
+
+    chosen: the head that won on these rows.  seconds: for all of it.  ownership: of the run folder, where a training
+    that was asked for by name keeps its checkpoints; without it, it keeps none.
+    """
+    tuning, task = config.tuning, ground.known.task
+    metric = config.metric or task.headline
+    deadline = Deadline(seconds)
+    if tuning.strategy == "auto":
+        wish = Wish(tuning.options, metric, config.resamples, tuning.batch_size, tuning.epochs)
+        climbed = climb(ground, rows, chosen, wish, deadline)
+        if climbed.tuned is None:
+            return Learnt(None, chosen, climbed.record)
+        return Learnt(climbed.tuned, _with_head(chosen, climbed.tuned, climbed.temperature), climbed.record)
+    kept: Checkpoints | NoCheckpoints = NoCheckpoints()
+    run = RunFolder(ownership.path.parent) if ownership is not None else None
+    if run is not None:
+        run_id = key_of([to_dict(config), ground.known.ids.tolist()])
+        kept = Checkpoints(run.checkpoints, run_id=run_id, ownership=ownership, observer=ground.observer)
+    return _as_asked(ground, rows, chosen, tuning, metric, deadline, kept, run)
+
+
+def _as_asked(
+    ground: Ground,
+    rows: np.ndarray,
+    chosen: Chosen,
+    tuning: TuneConfig,
+    metric: str,
+    deadline: Deadline,
+    checkpoints: Checkpoints | NoCheckpoints,
+    run: RunFolder | None,
+) -> Learnt:
+    """One training by name. Some rows are held back, for the temperature and, with patience, for the best weights."""
+    known = ground.known.take(rows)
+    parts = folds(known.task.strata(known.y), known.groups, k=round(1 / HELD), repeats=1, seed=ground.seed + 3)
+    train, held = parts[0]
+    plan = _plan_before(run)
+    if plan is None:
+        plan = plan_of(ground.backbone, tuning, len(train), known.task.outputs)
+        if deadline.seconds is not None and tuning.epochs is None:
+            plan = _fitted(ground, plan, rows[train], chosen, tuning, deadline)
+        if run is not None:
+            write_json(run.plan, to_dict(plan))
+    ground.observer(Said(f"{plan.strategy}: {plan.steps} steps of {plan.batch_size} on {len(train)} examples"))
+    probe = chosen.head.scaled(chosen.temperature)
+    tuned = tune(
+        ground,
+        plan,
+        rows[train],
+        probe,
+        held=rows[held] if plan.patience else None,
+        checkpoints=checkpoints,
+        seconds=deadline.left if deadline.seconds is not None else None,
+    )
+    logits = logits_of(ground, tuned, rows[held])
+    temperature = fit_temperature(logits, known.y[held], known.task)
+    rung = Rung(
+        plan.strategy,
+        by_name(plan.strategy).in_words,
+        None,
+        None,
+        True,
+        "asked for",
+        deadline.spent,
+        plan=to_dict(plan),
+    )
+    record = LadderRecord(
+        metric=metric,
+        folds=f"{len(held)} of {len(known)} training examples held back for the temperature",
+        rungs=(rung,),
+        kept=plan.strategy,
+        stopped="the strategy was asked for by name",
+        budget_s=deadline.seconds,
+        seconds=deadline.spent,
+        notes=ground.notes,
+        history=tuned.history,
+    )
+    return Learnt(tuned, _with_head(chosen, tuned, temperature), record)
+
+
+def for_fewer(config: FitConfig, n: int) -> FitConfig:
+    """The same wishes for a part of the rows: a batch that fits them all also fits a part."""
+    most = learning_rows(n)
+    if config.tuning.batch_size is None or config.tuning.batch_size <= most:
+        return config
+    return replace(config, tuning=replace(config.tuning, batch_size=most))
+
+
+def learning_rows(n: int) -> int:
+    """How many of ``n`` training examples a strategy asked for by name learns from; the others are held back."""
+    return n - n // round(1 / HELD)
+
+
+def plan_of(backbone: Backbone, tuning: TuneConfig, n: int, classes: int) -> Plan:
+    """What ``tuning`` asks for, as a plan for ``n`` training examples."""
+    return _planned(backbone, tuning, default_budget(n, classes, epochs=tuning.epochs, batch_size=tuning.batch_size))
+
+
+def _planned(backbone: Backbone, tuning: TuneConfig, budget: Budget) -> Plan:
+    """Without patience nothing is validated: the last weights are kept, and no row is chosen by."""
+    plan = planned(by_name(tuning.strategy), [s.name for s in backbone.stages], budget, tuning.options)
+    if not can_be_folded(plan):
+        what = "hidden layers in the head" if plan.head.hidden else "adapters"
+        raise PlanError(
+            f"PL64 a model with {what} cannot be saved yet: a saved model is the plain network with one linear layer, "
+            "which other programs open. Take a strategy whose result is that, such as lora."
+        )
+    return plan if plan.patience else replace(plan, validations=0)
+
+
+def _plan_before(run: RunFolder | None) -> Plan | None:
+    """What an earlier start of this run was carrying out; steps that time allowed then are not measured anew."""
+    if run is None or not run.plan.exists():
+        return None
+    return from_dict(Plan, read_json(run.plan), where=run.plan.name)
+
+
+def _fitted(
+    ground: Ground, plan: Plan, rows: np.ndarray, chosen: Chosen, tuning: TuneConfig, deadline: Deadline
+) -> Plan:
+    """The plan with as many steps as the time allows, told by two of them."""
+    n, classes = len(rows), ground.known.task.outputs
+
+    def of(steps: int) -> Plan:
+        budget = replace(default_budget(n, classes, batch_size=tuning.batch_size), steps=steps)
+        return _planned(ground.backbone, tuning, budget)
+
+    trial = tune(ground, of(COSTED), rows, chosen.head.scaled(chosen.temperature), observer=QUIET)
+    assert trial.history is not None, "a training has a history"
+    cost = step_seconds(trial.history)
+    affordable = int(STEP_SHARE * deadline.left / max(cost, 1e-6))
+    if affordable < 1:
+        raise PlanError(
+            f"PL62 {deadline.seconds:.1f} s are not enough for one step of '{plan.strategy}' ({cost:.1f} s). "
+            "Give more with --time, or use --strategy auto, which then keeps the probe."
+        )
+    most = max(plan.steps, round(60 * n / plan.batch_size))
+    return of(min(affordable, most))
+
+
+def _with_head(chosen: Chosen, tuned: Tuned, temperature: float) -> Chosen:
+    return replace(chosen, head=tuned.head, temperature=temperature)
+
+
+def cross_judged(ground: Ground, config: FitConfig, rules: Rules, *, seconds: float | None) -> Judgement:
+    """Every row predicted by a model that was chosen, tuned and calibrated without it (nested cross-validation)."""
+    known = ground.known
+    parts = folds(known.task.strata(known.y), known.groups, k=PARTS, repeats=1, seed=config.seed + 1)
+    raw = np.zeros((len(known), known.task.outputs))
+    after, count = np.zeros_like(raw), np.zeros(len(known))
+    for number, (train, rest) in enumerate(parts):
+        ground.observer(Said(f"judging: training without part {number + 1} of {len(parts)}"))
+        chosen = choose_head(known.take(train), rules)
+        learnt = learn(ground, train, chosen, for_fewer(config, len(train)), seconds=seconds)
+        tuned = learnt.tuned
+        logits = logits_of(ground, tuned, rest) if tuned is not None else chosen.head.logits(known.X[rest])
+        raw[rest] += logits
+        after[rest] += logits / learnt.chosen.temperature
+        count[rest] += 1
+    judged = np.flatnonzero(count)
+    return judgement(known.take(judged), after[judged], raw[judged])

@@ -1,0 +1,380 @@
+"""The ladder: from the frozen probe upwards, one rung at a time, while a rung beats the one below by more than noise.
+
+All rungs are judged on the same rows of the training part, none of which a judged model has learnt from. The test rows
+are never seen here. Fine-tuning starts from the probe's head (LP-FT), ways and rates are screened by successive halving
+at equal time, and what is kept may lie between the loaded and the tuned weights (WiSE-FT).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from headstart.adapt.calibration import fit_temperature
+from headstart.adapt.heads.choose import HEADS, Chosen
+from headstart.adapt.heads.head import LinearHead
+from headstart.adapt.heads.rotated import rotate
+from headstart.adapt.plan import Budget, Plan, default_budget
+from headstart.adapt.strategies import Options, by_name, planned
+from headstart.adapt.strategies.last_stages import LastStages
+from headstart.adapt.strategies.options import scaled
+from headstart.adapt.strategies.strategy import Strategy
+from headstart.base.config import to_dict
+from headstart.base.progress import QUIET, Said
+from headstart.data.split import folds
+from headstart.evaluation.intervals import Resamples, estimate, independent, paired_difference
+from headstart.evaluation.scores import LOWER_IS_BETTER, resampled, score
+from headstart.records.estimate import Estimate
+from headstart.records.ladder import Candidate, LadderRecord, Rung
+from headstart.workflow.clock import Deadline
+from headstart.workflow.judge import Known
+from headstart.workflow.tuning import COSTED, Ground, Tuned, averaged, features_of, mixed, step_seconds, tune
+
+ENOUGH = 1000  # training rows from which one held-back part tells rungs apart; below, every row is held back once
+FOLDS = 3
+HELD_SHARE, LEAST_HELD, MOST_HELD = 0.2, 200, 5000
+ROUNDS = (0.1, 0.3)  # shares of the steps after which half of the candidates are dropped
+LEAST_EPOCHS = 3.0  # of one training, below which a rung is not tried
+MOST_EPOCHS = 60.0
+SHARES = (0.0, 0.5, 1.0)  # of the tuned weights
+LEVEL = 0.9  # of the paired interval that decides: 95 % on the side that matters
+FEW_PER_CLASS = 30  # examples of a class below which pulling towards the loaded weights is tried, too (METHODS B.2)
+NO_ERRORS = 2.0  # errors on the held-back rows below which nothing can be gained
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the user asked of the ladder. metric: the score that decides.  resamples: of the bootstrap."""
+
+    options: Options
+    metric: str
+    resamples: int
+    batch_size: int | None = None
+    epochs: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Climbed:
+    """tuned: the model of the highest rung that was kept; None where that is the probe.
+
+    logits: (n, K) of the rows that learn, by members that had not seen the row (NaN: never held back).
+    """
+
+    tuned: Tuned | None
+    record: LadderRecord
+    logits: np.ndarray
+    temperature: float
+
+
+@dataclass(frozen=True)
+class _Way:
+    """One way to fine-tune. cost: seconds of a step."""
+
+    name: str
+    strategy: Strategy
+    options: Options
+    factor: float
+    cost: float
+
+    def plan(self, stages: Sequence[str], budget: Budget) -> Plan:
+        return scaled(planned(self.strategy, stages, budget, self.options), self.factor)
+
+
+def climb(ground: Ground, rows: np.ndarray, chosen: Chosen, wish: Wish, deadline: Deadline) -> Climbed:
+    """The highest rung that pays for ``rows`` (positions in ground.known), within the deadline.
+
+    chosen: the head that won on these rows.
+    """
+    return _Climb(ground, rows, chosen, wish, deadline).result()
+
+
+class _Climb:
+    """State of one climb: folds, the best model so far, and the rows of the record."""
+
+    def __init__(self, ground: Ground, rows: np.ndarray, chosen: Chosen, wish: Wish, deadline: Deadline) -> None:
+        self.ground, self.rows, self.chosen, self.wish, self.deadline = ground, rows, chosen, wish, deadline
+        self.known = ground.known.take(rows)
+        self.parts = _parts(self.known, ground.seed)
+        self.judged = np.unique(np.concatenate([held for _, held in self.parts]))
+        groups: np.ndarray | None = self.known.groups[self.judged]
+        strata = self.known.y[self.judged] if self.known.task.name == "classification" else None
+        groups = None if independent(groups) else groups
+        self.resamples = Resamples(len(self.judged), wish.resamples, ground.seed, groups, strata)
+        self.rungs: list[Rung] = []
+        self.probes = [self._probe(train) for train, _ in self.parts]
+        self.logits = self._probed()
+        self.tuned: Tuned | None = None
+        self.kept = "probe"
+
+    def result(self) -> Climbed:
+        estimate_, _ = self._scored(self.logits)
+        self.rungs.append(
+            Rung("probe", f"{self.chosen.family} on frozen features", estimate_, None, True, "where the climb starts")
+        )
+        stopped = self._nothing_to_gain(estimate_) or self._try_rungs()
+        temperature = self.chosen.temperature
+        if self.tuned is not None:
+            temperature = fit_temperature(self.logits, self.known.y, self.known.task)
+        record = LadderRecord(
+            metric=self.wish.metric,
+            folds=self._folds_in_words(),
+            rungs=tuple(self.rungs),
+            kept=self.kept,
+            stopped=stopped,
+            budget_s=self.deadline.seconds,
+            seconds=self.deadline.spent,
+            notes=self.ground.notes,
+            history=self.tuned.history if self.tuned is not None else None,
+        )
+        return Climbed(self.tuned, record, self.logits, temperature)
+
+    # -- rungs -------------------------------------------------------------------------------------------------------
+
+    def _try_rungs(self) -> str:
+        """Try them from the cheapest up; the sentence that says why the climb ended."""
+        rungs = self._rungs()
+        for number, (name, ways) in enumerate(rungs):
+            last = number == len(rungs) - 1
+            time_for_it = self.deadline.left * (1.0 if last else 0.6)
+            refusal = self._try(name, ways, time_for_it)
+            if refusal:
+                return f"{name}: {refusal}"
+        return "every rung was tried"
+
+    def _rungs(self) -> list[tuple[str, list[_Way]]]:
+        stages = [s.name for s in self.ground.backbone.stages]
+        third = max(1, round(len(stages) / 3))
+        options = self.wish.options
+        few = len(self.known) / max(1, self.known.task.outputs) < FEW_PER_CLASS
+        cheap: list[tuple[str, Strategy, Options, float]] = [
+            (f"last {third} stages", LastStages(third), options, 1.0),
+            (f"last {third} stages, 3 times the rate", LastStages(third), options, 3.0),
+            (f"last {third} stages, a third of the rate", LastStages(third), options, 1 / 3),
+        ]
+        if 2 * third < len(stages):
+            cheap.append((f"last {2 * third} stages", LastStages(2 * third), options, 1.0))
+        if few and options.penalty is None:
+            cheap.append((f"last {third} stages, L2-SP", LastStages(third), replace(options, penalty="l2-sp"), 1.0))
+        full: list[tuple[str, Strategy, Options, float]] = [("full", by_name("full"), options, 1.0)]
+        if options.lr is not None:  # the user's rate is not swept
+            cheap = [c for c in cheap if c[3] == 1.0]
+        return [
+            ("last stages", [_Way(*c, cost=math.nan) for c in cheap]),
+            ("full", [_Way(*c, cost=math.nan) for c in full]),
+        ]
+
+    def _try(self, name: str, ways: list[_Way], seconds: float) -> str:
+        """One rung; a sentence where it could not be tried or did not pay, '' where it was kept."""
+        began = time.monotonic()
+        fits = len(self.parts) + (len(ways) > 1)  # screening costs about one training more
+        ways = [replace(way, cost=self._cost(way)) for way in ways]
+        each = (seconds - (time.monotonic() - began)) / fits
+        affordable = [way for way in ways if self._epochs(way, each) >= LEAST_EPOCHS]
+        if not affordable:
+            most = max((self._epochs(way, each) for way in ways), default=0.0)
+            need = min((self._seconds_for(way, LEAST_EPOCHS) for way in ways), default=0.0) * fits
+            asked = (self.deadline.spent + need * self.deadline.left / max(seconds, 1e-3)) * 1.2
+            reason = (
+                f"not tried: the time left is enough for {max(0.0, most):.1f} epochs of each of {fits} trainings, and "
+                f"fewer than {LEAST_EPOCHS:g} teach little. Give at least {_span(asked)} with --time"
+            )
+            self.rungs.append(Rung(name, ways[0].name, None, None, False, reason, time.monotonic() - began))
+            self.ground.observer(Said(f"{name}: {reason}"))
+            return reason
+        way, candidates = self._screened(affordable, each)
+        members = [
+            self._train(way, train, probe, each, f"{name}: training {i + 1} of {len(self.parts)}")
+            for i, ((train, _), probe) in enumerate(zip(self.parts, self.probes, strict=True))
+        ]
+        share, logits = self._interpolated(members)
+        now, drawn = self._scored(logits)
+        before, drawn_before = self._scored(self.logits)
+        gain = paired_difference(
+            now.value - before.value, drawn, drawn_before, n=len(self.judged), units=self.resamples.units, level=LEVEL
+        )
+        better = gain.low > 0 if self._sign > 0 else gain.high < 0
+        words = f"{self.wish.metric.replace('_', '-')} {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
+        kept = better and share > 0
+        reason = f"{words} over {self.kept}: " + ("more than noise" if kept else f"within noise, so {self.kept} stays")
+        plan = members[0].plan
+        self.rungs.append(
+            Rung(
+                name,
+                way.name,
+                now,
+                gain,
+                kept,
+                reason,
+                time.monotonic() - began,
+                share,
+                to_dict(plan),
+                tuple(candidates),
+            )
+        )
+        self.ground.observer(Said(f"{name}: {reason}"))
+        if not kept:
+            return reason
+        self.logits, self.kept = logits, name
+        start = self._start(np.arange(len(self.known)))
+        whole = averaged(members) if len(members) > 1 else members[0]
+        self.tuned = mixed(start, whole, share) if share < 1 else whole
+        return ""
+
+    # -- screening ---------------------------------------------------------------------------------------------------
+
+    def _screened(self, ways: list[_Way], each: float) -> tuple[_Way, list[Candidate]]:
+        """Successive halving at equal time, on the first part: the way with the least loss on held-back rows."""
+        record: list[Candidate] = []
+        train, held = self.parts[0]
+        for share in ROUNDS:
+            if len(ways) == 1:
+                break
+            losses = {}
+            for way in ways:
+                began = time.monotonic()
+                tuned = self._train(way, train, self.probes[0], share * each, f"screening: {way.name}")
+                logits = tuned.head.logits(features_of(self.ground, tuned.backbone, self.rows[held]))
+                loss, value = self._loss(logits, held)
+                losses[way.name] = loss
+                steps = tuned.plan.steps
+                record.append(
+                    Candidate(way.name, way.factor, steps, loss, value, time.monotonic() - began, dropped=False)
+                )
+            keep = sorted(ways, key=lambda way: losses[way.name])[: max(1, len(ways) // 2)]
+            dropped = {way.name for way in ways} - {way.name for way in keep}
+            record = [replace(c, dropped=True) if c.name in dropped else c for c in record]
+            ways = [way for way in ways if way.name not in dropped]
+        best = min(ways, key=lambda way: losses[way.name]) if len(ways) > 1 else ways[0]
+        return best, [replace(c, dropped=c.dropped or c.name != best.name) for c in record]
+
+    # -- one training ------------------------------------------------------------------------------------------------
+
+    def _budget(self, way: _Way, n: int, seconds: float) -> Budget:
+        """As many steps as the time allows, and no more than suit ``n`` examples."""
+        usual = self._usual(n)
+        if self.wish.epochs is not None:
+            return usual
+        most = round(MOST_EPOCHS * n / usual.batch_size)
+        steps = int(seconds / way.cost) if way.cost > 0 and math.isfinite(seconds) else usual.steps
+        return replace(usual, steps=max(1, min(steps, max(usual.steps, most))))
+
+    def _train(self, way: _Way, train: np.ndarray, probe: LinearHead, seconds: float, what: str) -> Tuned:
+        budget = self._budget(way, len(train), seconds)
+        plan = way.plan([s.name for s in self.ground.backbone.stages], budget)
+        self.ground.observer(Said(f"{what}, {plan.steps} steps of {plan.batch_size}"))
+        return tune(self.ground, plan, self.rows[train], probe, observer=QUIET)
+
+    def _cost(self, way: _Way) -> float:
+        """Seconds of one step, from a few of them; the activations at its border are made on the way, once."""
+        train, _ = self.parts[0]
+        usual = self._usual(len(train))
+        plan = way.plan([s.name for s in self.ground.backbone.stages], replace(usual, steps=COSTED))
+        quiet = replace(self.ground, observer=QUIET)
+        tuned = tune(quiet, plan, self.rows[train], self.probes[0], observer=QUIET)
+        assert tuned.history is not None, "a training has a history"
+        return step_seconds(tuned.history)
+
+    def _epochs(self, way: _Way, seconds: float) -> float:
+        n = len(self.parts[0][0])
+        budget = self._budget(way, n, seconds) if seconds > 0 else None
+        return budget.steps * budget.batch_size / n if budget is not None else 0.0
+
+    def _seconds_for(self, way: _Way, epochs: float) -> float:
+        n = len(self.parts[0][0])
+        return epochs * n / self._usual(n).batch_size * way.cost
+
+    def _usual(self, n: int) -> Budget:
+        """What suits ``n`` examples; a batch that was asked for is no larger than they are many."""
+        asked = None if self.wish.batch_size is None else min(self.wish.batch_size, n)
+        return default_budget(n, self.known.task.outputs, epochs=self.wish.epochs, batch_size=asked)
+
+    # -- judging -----------------------------------------------------------------------------------------------------
+
+    def _probe(self, train: np.ndarray) -> LinearHead:
+        """The chosen kind of head from these rows, calibrated."""
+        family = {f.name: f for f in HEADS}[self.chosen.family]
+        rotated = rotate(self.known.X[train])
+        head = family.fit(rotated, self.known.y[train], self.known.task, self.chosen.setting)
+        return head.scaled(self.chosen.temperature)
+
+    def _start(self, rows: np.ndarray) -> Tuned:
+        """The loaded network with the probe: the other end of the interpolation."""
+        none = Plan("probe", ())
+        return Tuned(self.ground.backbone, self._probe(rows), none)
+
+    def _interpolated(self, members: Sequence[Tuned]) -> tuple[float, np.ndarray]:
+        """The share of the tuned weights with the least loss on held-back rows, and the logits there.
+
+        Shares between the ends cost a pass over the held-back rows each; ties go to the smaller share.
+        """
+        found: dict[float, np.ndarray] = {}
+        for share in SHARES:
+            if share == 0:
+                found[share] = self._probed()
+                continue
+            parts = []
+            for member, probe, (_, held) in zip(members, self.probes, self.parts, strict=True):
+                start = Tuned(self.ground.backbone, probe, member.plan)
+                at = mixed(start, member, share) if share < 1 else member
+                parts.append(at.head.logits(features_of(self.ground, at.backbone, self.rows[held])))
+            found[share] = self._held_logits(parts)
+        losses = {share: self._loss(logits[self.judged], self.judged)[0] for share, logits in found.items()}
+        best = min(found, key=lambda share: (round(losses[share], 4), share))
+        return best, found[best]
+
+    def _probed(self) -> np.ndarray:
+        """What the probe says of rows that it did not learn from."""
+        pairs = zip(self.probes, self.parts, strict=True)
+        return self._held_logits([probe.logits(self.known.X[held]) for probe, (_, held) in pairs])
+
+    def _held_logits(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        total = np.full((len(self.known), self.known.task.outputs), np.nan)
+        for logits, (_, held) in zip(parts, self.parts, strict=True):
+            total[held] = logits
+        return total
+
+    def _scored(self, logits: np.ndarray) -> tuple[Estimate, np.ndarray]:
+        task, name = self.known.task, self.wish.metric
+        y, scores = self.known.y[self.judged], task.decode(logits[self.judged])
+        value = float(score(task.name, y, scores, [name])[name][0])
+        drawn = resampled(task.name, y, scores, [name], self.resamples)[name]
+        return estimate(value, drawn, n=len(self.judged), units=self.resamples.units), drawn
+
+    def _loss(self, logits: np.ndarray, held: np.ndarray) -> tuple[float, float]:
+        """(loss after the best temperature, deciding score) of logits for the rows ``held``."""
+        task, y = self.known.task, self.known.y[held]
+        name = "rmse" if task.name == "regression" else "log_loss"
+        scores = task.decode(logits / fit_temperature(logits, y, task))
+        found = score(task.name, y, scores, [name, self.wish.metric])
+        return float(found[name][0]), float(found[self.wish.metric][0])
+
+    @property
+    def _sign(self) -> int:
+        return -1 if self.wish.metric in LOWER_IS_BETTER else 1
+
+    def _nothing_to_gain(self, probe: Estimate) -> str:
+        if self.wish.metric == "accuracy" and (1 - probe.value) * len(self.judged) < NO_ERRORS:
+            return f"the probe makes fewer than {NO_ERRORS:g} errors on {len(self.judged)} rows: nothing to gain"
+        return ""
+
+    def _folds_in_words(self) -> str:
+        if len(self.parts) == 1:
+            return f"{len(self.judged)} of the {len(self.known)} training rows held back"
+        return f"each of the {len(self.known)} training rows held back once, in {len(self.parts)} parts"
+
+
+def _parts(known: Known, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(learn, held back) positions: three parts for few rows, one part for many."""
+    n, strata = len(known), known.task.strata(known.y)
+    if n < ENOUGH:
+        return list(folds(strata, known.groups, k=FOLDS, repeats=1, seed=seed + 2))
+    held = min(MOST_HELD, max(LEAST_HELD, round(HELD_SHARE * n)))
+    return list(folds(strata, known.groups, k=max(2, round(n / held)), repeats=1, seed=seed + 2))[:1]
+
+
+def _span(seconds: float) -> str:
+    return f"{math.ceil(seconds)} s" if seconds < 90 else f"{math.ceil(seconds / 60)} min"

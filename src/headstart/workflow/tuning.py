@@ -1,0 +1,271 @@
+"""One training: a plan carried out on some rows, and what comes of it says about others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from headstart.adapt.heads.head import LinearHead
+from headstart.adapt.interpolate import interpolated, mean_of
+from headstart.adapt.model import AdaptedModel, assemble, finished
+from headstart.adapt.penalties import Penalties, References, penalties_for
+from headstart.adapt.plan import HEAD, Loss, Phase, Plan
+from headstart.backbones.backbone import Backbone, tensors_sha256
+from headstart.backbones.cut import Cut, cut_for
+from headstart.base.progress import QUIET, Observer, Said, track
+from headstart.features.border import Border
+from headstart.features.choose import make_runner
+from headstart.features.extract import rounded
+from headstart.features.runners.runner import run_all
+from headstart.features.safety import Verdict, copies, judge, rows_to_try, safe_policy
+from headstart.inputs.augment import Policy, policy_named
+from headstart.inputs.batches import ArrayBatches, PixelBatches
+from headstart.inputs.decoded import Pictures
+from headstart.records.history import History
+from headstart.training.checkpoint import Checkpoints, NoCheckpoints
+from headstart.training.engines.local import LocalEngine
+from headstart.training.loop import LoopSettings, Source, Validation, train
+from headstart.training.losses import Mixup, Units, as_targets, loss_for
+from headstart.workflow.judge import Known
+
+COSTED = 4  # steps that are made to learn what one costs
+EVALUATED = 512  # pictures that are prepared at once
+
+
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """What every training of one fit shares.
+
+    pictures: the rows of ``known``, decoded once.
+    runner: name of the runner that makes features for judging.  border: activations at frozen borders, made once.
+    """
+
+    backbone: Backbone
+    known: Known
+    pictures: Pictures
+    runner: str
+    device: str
+    settings: LoopSettings
+    border: Border
+    seed: int
+    observer: Observer = QUIET
+
+    def policy(self, plan: Plan) -> Policy:
+        """The plan's augmentation, 'auto' without what would change answers; a policy asked for by name stays."""
+        policy = policy_named(plan.augment)
+        return safe_policy(policy, self.verdicts)[0] if plan.augment == "auto" else policy
+
+    @cached_property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """Which changes of training pictures are harmless here; tested when a plan first wants to make some."""
+        known = self.known
+        rows = rows_to_try(known.task.strata(known.y), seed=self.seed)
+        runner = make_runner(self.backbone, self.runner, self.device)
+        assert runner is not None, f"this machine offered the runner {self.runner} a moment ago"
+        changed = {}
+        for kind in track(policy_named("auto").kinds, self.observer, "testing augmentations", unit="kinds"):
+            parts = [run_all(runner, pixels) for pixels in copies(self.pictures, rows, kind)]
+            changed[kind] = rounded(np.concatenate(parts))
+        verdicts = judge(known.X, known.y, rows, changed, task=known.task, groups=known.groups, seed=self.seed)
+        for verdict in verdicts:
+            if not verdict.allowed:
+                self.observer(Said(verdict.why))
+        return verdicts
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for the record, from what has been tested so far."""
+        return tuple(v.why for v in self.__dict__.get("verdicts", ()) if not v.allowed)
+
+
+@dataclass(frozen=True, eq=False)
+class Tuned:
+    """A network after training, as plain as it was before, with its linear head on raw features."""
+
+    backbone: Backbone
+    head: LinearHead
+    plan: Plan
+    history: History | None = field(default=None)
+
+
+def tune(
+    ground: Ground,
+    plan: Plan,
+    rows: np.ndarray,
+    probe: LinearHead | None,
+    *,
+    held: np.ndarray | None = None,
+    checkpoints: Checkpoints | NoCheckpoints | None = None,
+    seconds: float | None = None,
+    observer: Observer | None = None,
+) -> Tuned:
+    """Carry out ``plan`` on ``rows`` (positions in ground.known).
+
+    probe: the head to start from, its temperature in its weights.  held: rows on which the best weights are chosen, for
+    plans with patience; without them the last weights are kept, so that nothing is chosen on rows that judge.
+    """
+    known, task = ground.known, ground.known.task
+    units = Units.of(task, known.y[rows])
+    start = units.learnt_head(probe) if probe is not None else None
+    model = assemble(ground.backbone, task, plan, probe=start, seed=ground.seed)
+    y = units.learnt(known.y[rows])
+    loss = loss_for(task, plan.loss, y=y)
+    references = References(ground.backbone)
+
+    def penalties(phase: Phase, module: nn.Module) -> Penalties:
+        return penalties_for(phase, model, module, references)
+
+    feed = Feed(ground, model, plan, rows, as_targets(task, y))
+    trained = train(
+        model,
+        plan,
+        feed,
+        loss,
+        validate=_validation(ground, model, units, rows, held) if held is not None and len(held) else None,
+        greater_is_better=False,
+        checkpoints=checkpoints or NoCheckpoints(),
+        engine=LocalEngine(torch.device(ground.device)),
+        settings=replace(ground.settings, seconds=seconds),
+        seed=ground.seed,
+        ids=known.ids[rows].tolist(),
+        observer=observer or ground.observer,
+        penalties=penalties,
+        mixup=Mixup(plan.loss.mixup, task.outputs, ground.seed),
+    )
+    backbone, head = finished(model.to("cpu"), ground.backbone)
+    return Tuned(backbone, units.raw_head(head), plan, trained.history)
+
+
+def step_seconds(history: History) -> float:
+    """What one step costs: the least of those that were made, since a busy moment can only add. The first warms up."""
+    seconds = [row.seconds for row in history.steps]
+    return min((b - a for a, b in pairwise(seconds)), default=seconds[0])
+
+
+class Feed:
+    """What each phase learns from: activations at the border of what is frozen in it, or the pixels themselves."""
+
+    def __init__(self, ground: Ground, model: AdaptedModel, plan: Plan, rows: np.ndarray, targets: Tensor) -> None:
+        self._ground, self._model, self._plan = ground, model, plan
+        self._rows, self._targets = rows, targets
+
+    def enter(self, phase: Phase) -> Source:
+        ground, plan = self._ground, self._plan
+        policy = ground.policy(plan)
+        cut = self._cut(phase)
+        if cut is not None and (policy.changes_nothing or plan.views):
+            views = 0 if policy.changes_nothing else plan.views
+            inputs = ground.border.activations(cut, ground.pictures, policy, views, ground.observer)
+            if inputs is not None:
+                batches = ArrayBatches(
+                    inputs, self._targets, self._rows, batch_size=plan.batch_size, seed=ground.seed, views=views
+                )
+                return Source(Tail(cut.tail, self._model.head), batches)
+        return Source(
+            self._model,
+            PixelBatches(
+                ground.pictures,
+                self._targets,
+                self._rows,
+                policy=policy,
+                batch_size=plan.batch_size,
+                seed=ground.seed,
+                views=plan.views,
+            ),
+        )
+
+    def _cut(self, phase: Phase) -> Cut | None:
+        """The model in two parts at the first stage that learns, where there is anything frozen below it."""
+        first = next((stage for stage in self._model.stage_names if stage in phase.lr), HEAD)
+        if first == self._model.stage_names[0]:
+            return None
+        found = cut_for(self._model.backbone, phase.lr)
+        return found if isinstance(found, Cut) else None
+
+
+class Tail(nn.Module):
+    """Activations at the border to logits; shares the modules of network and head."""
+
+    def __init__(self, tail: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.tail, self.head = tail, head
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        activations = inputs.float()
+        if activations.ndim == 4:  # the layout of the weights, see LoopSettings.channels_last
+            activations = activations.contiguous(memory_format=torch.channels_last)
+        logits: Tensor = self.head(self.tail(activations))
+        return logits
+
+
+def _validation(
+    ground: Ground, model: AdaptedModel, units: Units, rows: np.ndarray, held: np.ndarray
+) -> Callable[[], Validation]:
+    """The loss of the rows ``held``; ``rows`` learn, and give the unit in which values are counted."""
+    known = ground.known
+    targets = as_targets(known.task, units.learnt(known.y[held]))
+    loss = loss_for(known.task, Loss(), y=units.learnt(known.y[rows]))
+
+    def validate() -> Validation:
+        parts = []
+        device = next(model.parameters()).device
+        with torch.inference_mode():
+            for start in range(0, len(held), 64):
+                pixels = np.stack([ground.pictures.prepared(int(row)) for row in held[start : start + 64]])
+                parts.append(model(torch.from_numpy(pixels).to(device)).float().cpu())
+        value = float(loss(torch.cat(parts), targets).mean())
+        return Validation(value, value)
+
+    return validate
+
+
+def features_of(ground: Ground, backbone: Backbone, rows: np.ndarray) -> np.ndarray:
+    """(n, D) float32 features of rows by a network that was trained here, as the store would give them back."""
+    runner = make_runner(backbone, ground.runner, ground.device)
+    assert runner is not None, f"this machine offered the runner {ground.runner} a moment ago"
+    parts = [np.zeros((0, backbone.card.feature_dim), np.float32)]
+    for start in range(0, len(rows), EVALUATED):
+        pixels = np.stack([ground.pictures.prepared(int(row)) for row in rows[start : start + EVALUATED]])
+        parts.append(run_all(runner, pixels))
+    return rounded(np.concatenate(parts))
+
+
+def logits_of(ground: Ground, tuned: Tuned, rows: np.ndarray) -> np.ndarray:
+    """(n, K) float64."""
+    return tuned.head.logits(features_of(ground, tuned.backbone, rows))
+
+
+def mixed(loaded: Tuned, tuned: Tuned, share: float) -> Tuned:
+    """Weights between those before training (0) and after it (1): WiSE-FT, Wortsman et al. 2022 (arXiv:2109.01903)."""
+    state = interpolated(loaded.backbone.network.state_dict(), tuned.backbone.network.state_dict(), share)
+    head = LinearHead(
+        (1 - share) * loaded.head.weight + share * tuned.head.weight,
+        (1 - share) * loaded.head.bias + share * tuned.head.bias,
+    )
+    return Tuned(_with_state(tuned.backbone, state, f"{share:.0%} of the way"), head, tuned.plan, tuned.history)
+
+
+def averaged(members: Sequence[Tuned]) -> Tuned:
+    """The mean of several trainings from one start: a uniform soup (Wortsman et al. 2022, arXiv:2203.05482)."""
+    state = mean_of([m.backbone.network.state_dict() for m in members])
+    head = LinearHead(
+        np.mean([m.head.weight for m in members], axis=0), np.mean([m.head.bias for m in members], axis=0)
+    )
+    first = members[0]
+    backbone = _with_state(first.backbone, state, f"mean of {len(members)} trainings")
+    return Tuned(backbone, head, first.plan, first.history)
+
+
+def _with_state(backbone: Backbone, state: dict[str, Tensor], note: str) -> Backbone:
+    import copy
+
+    network = copy.deepcopy(backbone.network)
+    network.load_state_dict(state)
+    record = replace(backbone.record, weights_sha256=tensors_sha256(network), notes=(*backbone.record.notes, note))
+    return Backbone(backbone.card, network, backbone.architecture, record)
