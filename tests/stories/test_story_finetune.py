@@ -67,6 +67,16 @@ def test_the_same_command_gives_the_same_bits(tuned, photos, headstart, tmp_path
     assert bits(tmp_path / "again") == bits(tuned)
 
 
+@pytest.mark.parametrize("strategy", ["linear-probe", "lp-ft", "gradual", "bias", "lora", "surgical"])
+def test_every_strategy_ends_in_a_model_that_says_what_was_judged(strategy, photos, headstart, tmp_path):
+    code, _, err = headstart("fit", photos, "--out", tmp_path / "r", *TOY, "--strategy", strategy, "--epochs", "1")
+    assert code == 0, err
+    ladder = RunFolder(tmp_path / "r").load(LadderRecord)
+    rates = [rate for phase in ladder.rungs[0].plan["phases"] for rate in phase["lr"].values()]
+    assert ladder.kept == strategy and len(ladder.history.steps) == ladder.history.planned
+    assert strategy != "surgical" or len(set(rates)) > 2, "rates follow the measured pull"
+
+
 def test_the_ladder_keeps_the_probe_when_time_is_short(photos, headstart, tmp_path):
     code, _, err = headstart("fit", photos, "--out", tmp_path / "r", *TOY, "--time", "0.5s")
     assert code == 0, err

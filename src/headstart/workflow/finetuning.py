@@ -13,6 +13,8 @@ from headstart.adapt.heads.choose import Chosen
 from headstart.adapt.model import can_be_folded
 from headstart.adapt.plan import Budget, Plan, default_budget
 from headstart.adapt.strategies import by_name, planned
+from headstart.adapt.strategies.strategy import Strategy
+from headstart.adapt.strategies.surgical import Surgical
 from headstart.backbones.backbone import Backbone
 from headstart.base.config import from_dict, to_dict
 from headstart.base.errors import PlanError
@@ -33,7 +35,7 @@ from headstart.workflow.config import FitConfig, TuneConfig
 from headstart.workflow.judge import Judgement, Known, Rules, choose_head, judgement
 from headstart.workflow.ladder import Wish, climb
 from headstart.workflow.precision import fastest_settings
-from headstart.workflow.tuning import COSTED, Ground, Tuned, logits_of, step_seconds, tune
+from headstart.workflow.tuning import COSTED, Ground, Tuned, logits_of, relative_gradients, step_seconds, tune
 
 PARTS = 3  # of the nested cross-validation, where there is no test part
 HELD = 0.15  # share of the training rows on which a strategy asked for by name is calibrated
@@ -139,9 +141,13 @@ def _as_asked(
     train, held = parts[0]
     plan = _plan_before(run)
     if plan is None:
-        plan = plan_of(ground.backbone, tuning, len(train), known.task.outputs)
+        strategy: Strategy | None = None
+        if tuning.strategy == Surgical.name:
+            probe_head = chosen.head.scaled(chosen.temperature)
+            strategy = Surgical(relative_gradient=relative_gradients(ground, rows[train], probe_head))
+        plan = plan_of(ground.backbone, tuning, len(train), known.task.outputs, strategy)
         if deadline.seconds is not None and tuning.epochs is None:
-            plan = _fitted(ground, plan, rows[train], chosen, tuning, deadline)
+            plan = _fitted(ground, plan, rows[train], chosen, tuning, deadline, strategy)
         if run is not None:
             write_json(run.plan, to_dict(plan))
     ground.observer(Said(f"{plan.strategy}: {plan.steps} steps of {plan.batch_size} on {len(train)} examples"))
@@ -194,14 +200,15 @@ def learning_rows(n: int) -> int:
     return n - n // round(1 / HELD)
 
 
-def plan_of(backbone: Backbone, tuning: TuneConfig, n: int, classes: int) -> Plan:
-    """What ``tuning`` asks for, as a plan for ``n`` training examples."""
-    return _planned(backbone, tuning, default_budget(n, classes, epochs=tuning.epochs, batch_size=tuning.batch_size))
+def plan_of(backbone: Backbone, tuning: TuneConfig, n: int, classes: int, strategy: Strategy | None = None) -> Plan:
+    """What ``tuning`` asks for, as a plan for ``n`` training examples. strategy: in place of that name's defaults."""
+    budget = default_budget(n, classes, epochs=tuning.epochs, batch_size=tuning.batch_size)
+    return _planned(backbone, tuning, budget, strategy)
 
 
-def _planned(backbone: Backbone, tuning: TuneConfig, budget: Budget) -> Plan:
+def _planned(backbone: Backbone, tuning: TuneConfig, budget: Budget, strategy: Strategy | None = None) -> Plan:
     """Without patience nothing is validated: the last weights are kept, and no row is chosen by."""
-    plan = planned(by_name(tuning.strategy), [s.name for s in backbone.stages], budget, tuning.options)
+    plan = planned(strategy or by_name(tuning.strategy), [s.name for s in backbone.stages], budget, tuning.options)
     if not can_be_folded(plan):
         what = "hidden layers in the head" if plan.head.hidden else "adapters"
         raise PlanError(
@@ -219,14 +226,20 @@ def _plan_before(run: RunFolder | None) -> Plan | None:
 
 
 def _fitted(
-    ground: Ground, plan: Plan, rows: np.ndarray, chosen: Chosen, tuning: TuneConfig, deadline: Deadline
+    ground: Ground,
+    plan: Plan,
+    rows: np.ndarray,
+    chosen: Chosen,
+    tuning: TuneConfig,
+    deadline: Deadline,
+    strategy: Strategy | None,
 ) -> Plan:
     """The plan with as many steps as the time allows, told by two of them."""
     n, classes = len(rows), ground.known.task.outputs
 
     def of(steps: int) -> Plan:
         budget = replace(default_budget(n, classes, batch_size=tuning.batch_size), steps=steps)
-        return _planned(ground.backbone, tuning, budget)
+        return _planned(ground.backbone, tuning, budget, strategy)
 
     trial = tune(ground, of(COSTED), rows, chosen.head.scaled(chosen.temperature), observer=QUIET)
     assert trial.history is not None, "a training has a history"

@@ -40,6 +40,8 @@ HELD_SHARE, LEAST_HELD, MOST_HELD = 0.2, 200, 5000
 ROUNDS = (0.1, 0.3)  # shares of the steps after which half of the candidates are dropped
 LEAST_EPOCHS = 3.0  # of one training, below which a rung is not tried
 MOST_EPOCHS = 60.0
+MOST_KEPT_BACK = 0.5  # share of the time left that a rung may leave to those above it
+SMALL = 8  # examples of the steps by which an expensive way is costed
 SHARES = (0.0, 0.5, 1.0)  # of the tuned weights
 LEVEL = 0.9  # of the paired interval that decides: 95 % on the side that matters
 FEW_PER_CLASS = 30  # examples of a class below which pulling towards the loaded weights is tried, too (METHODS B.2)
@@ -72,13 +74,14 @@ class Climbed:
 
 @dataclass(frozen=True)
 class _Way:
-    """One way to fine-tune. cost: seconds of a step."""
+    """One way to fine-tune. cost: seconds of a step.  is_cheap: most of the network is frozen, and runs once."""
 
     name: str
     strategy: Strategy
     options: Options
     factor: float
-    cost: float
+    is_cheap: bool
+    cost: float = math.nan
 
     def plan(self, stages: Sequence[str], budget: Budget) -> Plan:
         return scaled(planned(self.strategy, stages, budget, self.options), self.factor)
@@ -105,6 +108,7 @@ class _Climb:
         groups = None if independent(groups) else groups
         self.resamples = Resamples(len(self.judged), wish.resamples, ground.seed, groups, strata)
         self.rungs: list[Rung] = []
+        self._costs: dict[str, float] = {}
         self.probes = [self._probe(train) for train, _ in self.parts]
         self.logits = self._probed()
         self.tuned: Tuned | None = None
@@ -138,9 +142,10 @@ class _Climb:
         """Try them from the cheapest up; the sentence that says why the climb ended."""
         rungs = self._rungs()
         for number, (name, ways) in enumerate(rungs):
-            last = number == len(rungs) - 1
-            time_for_it = self.deadline.left * (1.0 if last else 0.6)
-            refusal = self._try(name, ways, time_for_it)
+            later = sum(self._needed(ways) for _, ways in rungs[number + 1 :])
+            # What a higher rung could not use anyway is not kept for it.
+            kept_back = later if later <= MOST_KEPT_BACK * self.deadline.left else 0.0
+            refusal = self._try(name, ways, self.deadline.left - kept_back)
             if refusal:
                 return f"{name}: {refusal}"
         return "every rung was tried"
@@ -163,8 +168,8 @@ class _Climb:
         if options.lr is not None:  # the user's rate is not swept
             cheap = [c for c in cheap if c[3] == 1.0]
         return [
-            ("last stages", [_Way(*c, cost=math.nan) for c in cheap]),
-            ("full", [_Way(*c, cost=math.nan) for c in full]),
+            ("last stages", [_Way(*c, is_cheap=True) for c in cheap]),
+            ("full", [_Way(*c, is_cheap=False) for c in full]),
         ]
 
     def _try(self, name: str, ways: list[_Way], seconds: float) -> str:
@@ -177,7 +182,7 @@ class _Climb:
         if not affordable:
             most = max((self._epochs(way, each) for way in ways), default=0.0)
             need = min((self._seconds_for(way, LEAST_EPOCHS) for way in ways), default=0.0) * fits
-            asked = (self.deadline.spent + need * self.deadline.left / max(seconds, 1e-3)) * 1.2
+            asked = 1.2 * (self.deadline.spent + need)
             reason = (
                 f"not tried: the time left is enough for {max(0.0, most):.1f} epochs of each of {fits} trainings, and "
                 f"fewer than {LEAST_EPOCHS:g} teach little. Give at least {_span(asked)} with --time"
@@ -268,15 +273,24 @@ class _Climb:
         self.ground.observer(Said(f"{what}, {plan.steps} steps of {plan.batch_size}"))
         return tune(self.ground, plan, self.rows[train], probe, observer=QUIET)
 
+    def _needed(self, ways: Sequence[_Way]) -> float:
+        """Seconds below which a rung with these ways is not tried."""
+        cheapest = min(self._seconds_for(replace(way, cost=self._cost(way)), LEAST_EPOCHS) for way in ways)
+        return cheapest * (len(self.parts) + (len(ways) > 1))
+
     def _cost(self, way: _Way) -> float:
         """Seconds of one step, from a few of them; the activations at its border are made on the way, once."""
-        train, _ = self.parts[0]
-        usual = self._usual(len(train))
-        plan = way.plan([s.name for s in self.ground.backbone.stages], replace(usual, steps=COSTED))
-        quiet = replace(self.ground, observer=QUIET)
-        tuned = tune(quiet, plan, self.rows[train], self.probes[0], observer=QUIET)
-        assert tuned.history is not None, "a training has a history"
-        return step_seconds(tuned.history)
+        if way.name not in self._costs:
+            train, _ = self.parts[0]
+            usual = self._usual(len(train))
+            few = usual.batch_size if way.is_cheap else min(SMALL, usual.batch_size)
+            budget = replace(usual, steps=COSTED, batch_size=few)
+            plan = way.plan([s.name for s in self.ground.backbone.stages], budget)
+            quiet = replace(self.ground, observer=QUIET)
+            tuned = tune(quiet, replace(plan, augment="none"), self.rows[train], self.probes[0], observer=QUIET)
+            assert tuned.history is not None, "a training has a history"
+            self._costs[way.name] = step_seconds(tuned.history) * usual.batch_size / few
+        return self._costs[way.name]
 
     def _epochs(self, way: _Way, seconds: float) -> float:
         n = len(self.parts[0][0])

@@ -34,6 +34,7 @@ from headstart.training.loop import LoopSettings, Source, Validation, train
 from headstart.training.losses import Mixup, Units, as_targets, loss_for
 from headstart.workflow.judge import Known
 
+PULLED = 64  # pictures on which the pull on each stage is measured
 COSTED = 4  # steps that are made to learn what one costs
 EVALUATED = 512  # pictures that are prepared at once
 
@@ -146,6 +147,26 @@ def step_seconds(history: History) -> float:
     """What one step costs: the least of those that were made, since a busy moment can only add. The first warms up."""
     seconds = [row.seconds for row in history.steps]
     return min((b - a for a, b in pairwise(seconds)), default=seconds[0])
+
+
+def relative_gradients(ground: Ground, rows: np.ndarray, probe: LinearHead) -> dict[str, float]:
+    """Stage → ‖gradient‖ / ‖weights‖ on up to PULLED pictures before anything is learnt (Lee et al. 2023, Auto-RGN)."""
+    task, stages = ground.known.task, [s.name for s in ground.backbone.stages]
+    units = Units.of(task, ground.known.y[rows])
+    some = rows[np.unique(np.linspace(0, len(rows) - 1, min(PULLED, len(rows))).astype(int))]
+    everything = Plan("surgical", (Phase("pull", 1, dict.fromkeys([*stages, HEAD], 1.0)),))
+    model = assemble(ground.backbone, task, everything, probe=units.learnt_head(probe), seed=ground.seed)
+    y = units.learnt(ground.known.y[some])
+    loss, targets = loss_for(task, Loss(), y=y), as_targets(task, y)
+    for start in range(0, len(some), 16):
+        pixels = np.stack([ground.pictures.prepared(int(row)) for row in some[start : start + 16]])
+        loss(model(torch.from_numpy(pixels)), targets[start : start + 16]).sum().backward()
+    pulls = {}
+    for stage in stages:
+        pairs = [(p.detach(), p.grad) for _, p in model.parameters_of(stage) if p.grad is not None]
+        pull, size = (sum(float(pair[k].square().sum()) for pair in pairs) for k in (1, 0))
+        pulls[stage] = (pull / max(size, 1e-24)) ** 0.5
+    return pulls
 
 
 class Feed:
