@@ -52,7 +52,7 @@ class LadderRecord:
     """metric: the score that decided.  folds: how rows were held back.  kept: name of the rung whose model was saved.
 
     stopped: why the climb ended, a sentence.  budget_s: given time, None without.  history: of the saved model's
-    training (of its first member where several were averaged), None for the probe.
+    training, None for the probe.
     """
 
     metric: str

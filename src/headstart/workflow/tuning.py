@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from headstart.adapt.heads.head import LinearHead
-from headstart.adapt.interpolate import interpolated, mean_of
+from headstart.adapt.interpolate import interpolated
 from headstart.adapt.model import AdaptedModel, assemble, finished
 from headstart.adapt.penalties import Penalties, References, penalties_for
 from headstart.adapt.plan import HEAD, Loss, Phase, Plan
@@ -270,17 +270,6 @@ def mixed(loaded: Tuned, tuned: Tuned, share: float) -> Tuned:
         (1 - share) * loaded.head.bias + share * tuned.head.bias,
     )
     return Tuned(_with_state(tuned.backbone, state, f"{share:.0%} of the way"), head, tuned.plan, tuned.history)
-
-
-def averaged(members: Sequence[Tuned]) -> Tuned:
-    """The mean of several trainings from one start: a uniform soup (Wortsman et al. 2022, arXiv:2203.05482)."""
-    state = mean_of([m.backbone.network.state_dict() for m in members])
-    head = LinearHead(
-        np.mean([m.head.weight for m in members], axis=0), np.mean([m.head.bias for m in members], axis=0)
-    )
-    first = members[0]
-    backbone = _with_state(first.backbone, state, f"mean of {len(members)} trainings")
-    return Tuned(backbone, head, first.plan, first.history)
 
 
 def _with_state(backbone: Backbone, state: dict[str, Tensor], note: str) -> Backbone:
