@@ -190,6 +190,8 @@ class _Climb:
         fits = self._fits(ways)
         ways = [replace(way, cost=self._cost(way)) for way in ways]
         each = (seconds - (time.monotonic() - began)) / fits
+        if math.isinf(each):  # no time was given: what suits the number of examples, and shares of that to screen
+            each = max(way.cost for way in ways) * self._usual(len(self.parts[0][0])).steps
         affordable = [way for way in ways if self._epochs(way, each) >= LEAST_EPOCHS]
         if not affordable:
             most = max((self._epochs(way, each) for way in ways), default=0.0)
@@ -203,8 +205,9 @@ class _Climb:
             self.ground.observer(Said(f"{name}: {reason}"))
             return reason
         way, candidates = self._screened(affordable, each)
-        keep_back = each * self._again(len(self.parts[0][0]))
-        members, verdict = self._judged(way, name, each, Deadline(seconds - keep_back, began))
+        # A look may also use what was left to higher rungs: they are not tried unless this one is kept.
+        for_looks = time.monotonic() - began + self.deadline.left - each * self._again(len(self.parts[0][0]))
+        members, verdict = self._judged(way, name, each, Deadline(for_looks, began))
         now, gain, share, logits = verdict.now, verdict.gain, verdict.share, verdict.logits
         words = f"{self.wish.metric.replace('_', '-')} {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
         kept = verdict.is_better and share > 0
