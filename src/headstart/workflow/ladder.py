@@ -247,7 +247,7 @@ class _Climb:
         """
         members: list[Tuned] = []
         self._between = []
-        level = 1 - (1 - LEVEL) / len(self.parts)
+        level = round(1 - (1 - LEVEL) / len(self.parts), 3)
         for (train, held), probe in zip(self.parts, self.probes, strict=True):
             words = f"{name}: training {len(members) + 1} of at most {len(self.parts)}, {len(held)} rows judge"
             members.append(self._train(way, train, probe, each, words))

@@ -269,7 +269,8 @@ def mixed(loaded: Tuned, tuned: Tuned, share: float) -> Tuned:
         (1 - share) * loaded.head.weight + share * tuned.head.weight,
         (1 - share) * loaded.head.bias + share * tuned.head.bias,
     )
-    return Tuned(_with_state(tuned.backbone, state, f"{share:.0%} of the way"), head, tuned.plan, tuned.history)
+    note = f"weights {share:.0%} of the way from the loaded to the tuned ones (WiSE-FT)"
+    return Tuned(_with_state(tuned.backbone, state, note), head, tuned.plan, tuned.history)
 
 
 def _with_state(backbone: Backbone, state: dict[str, Tensor], note: str) -> Backbone:
