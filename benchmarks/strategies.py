@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -140,4 +139,4 @@ class Field:
             )
             left = 60 * minutes - (time.monotonic() - began)
             rows = np.arange(len(self.known))
-            return learn(replace(ground), rows, self.chosen, config, seconds=left)
+            return learn(ground, rows, self.chosen, config, seconds=left)

@@ -143,6 +143,11 @@ def test_a_stopped_training_goes_on_to_the_same_bits(photos, cache, headstart, t
     said = child.communicate(timeout=60)[1].decode()
     assert child.returncode == 75, said
     assert "--resume" in said
+    saved = sorted(p.name for p in checkpoints.iterdir())
+    for other in (["--resume"], []):  # other settings cost nobody a stopped training
+        code, _, err = headstart("fit", photos, "--out", tmp_path / "cut", *TOY, *plan, "--lr", "0.001", *other)
+        assert code == 2 and "EN71" in err and "interrupted" in err
+        assert sorted(p.name for p in checkpoints.iterdir()) == saved
     code, _, err = headstart("fit", photos, "--out", tmp_path / "cut", *TOY, *plan, "--resume")
     assert code == 0, err
     assert bits(tmp_path / "cut") == bits(tmp_path / "whole")

@@ -83,8 +83,7 @@ def agreeing(backbone: Backbone, name: str, device: str, pixels: np.ndarray) -> 
         raise EnvironmentFault(
             f"EN72 this machine has no runner '{name}'. It offers: {names}. Choose one with --runner."
         )
-    few = pixels[:COMPARED]
-    agreement = agreement_of(run_all(runner, few), float32_features(backbone, few))
+    agreement = _agreement(backbone, runner, pixels)
     if not agreement.holds:
         raise EnvironmentFault(
             f"EN72 the runner '{name}' disagrees with float32 on {backbone.card.name} "
@@ -92,6 +91,26 @@ def agreeing(backbone: Backbone, name: str, device: str, pixels: np.ndarray) -> 
             "Use --runner torch-f32."
         )
     return runner
+
+
+def exact_runner(backbone: Backbone, name: str, pixels: np.ndarray, *, device: str = "auto") -> Runner:
+    """The runner of that name, or plain torch in float32 where it does not agree with that on ``pixels``.
+
+    For networks that were trained here: what was exact for the loaded weights need not be for the new ones.
+    """
+    device = best_device() if device == "auto" else device
+    plain = offered(device)[-1]
+    runner = make_runner(backbone, name, device)
+    if runner is not None and (name == plain or _agreement(backbone, runner, pixels).holds):
+        return runner
+    runner = make_runner(backbone, plain, device)
+    assert runner is not None, "float32 is offered everywhere"
+    return runner
+
+
+def _agreement(backbone: Backbone, runner: Runner, pixels: np.ndarray) -> Agreement:
+    few = pixels[:COMPARED]
+    return agreement_of(run_all(runner, few), float32_features(backbone, few))
 
 
 def float32_features(backbone: Backbone, pixels: np.ndarray) -> np.ndarray:

@@ -22,16 +22,8 @@ from headstart.base.shards import ShardStore
 from headstart.data.dataset import Dataset
 from headstart.data.decode import BadExample, ImageLimits, decode_image
 from headstart.data.survey import Pixels, Survey, facts_cache, survey
-from headstart.features.choose import (
-    COMPARED,
-    agreement_of,
-    best_device,
-    choose_runner,
-    float32_features,
-    make_runner,
-    offered,
-)
-from headstart.features.runners.runner import Runner, run_all
+from headstart.features.choose import choose_runner
+from headstart.features.runners.runner import Runner
 from headstart.inputs.image import prepare
 from headstart.records.audit import Quarantined
 from headstart.records.run import FeatureRecord
@@ -135,20 +127,6 @@ def sample_pixels(backbone: Backbone, dataset: Dataset, limits: ImageLimits, mos
             continue  # the survey reports it
         found.append(prepare(image, spec))
     return np.stack(found) if found else np.full((1, spec.size, spec.size, 3), 128, np.uint8)
-
-
-def exact_runner(backbone: Backbone, name: str, dataset: Dataset, limits: ImageLimits, device: str) -> str:
-    """``name``, or torch in float32 where that runner does not agree with it on this network's features.
-
-    For networks that were trained here: what was exact for the loaded weights need not be for the new ones.
-    """
-    plain = offered(best_device() if device == "auto" else device)[-1]
-    if name == plain:
-        return name
-    pixels = sample_pixels(backbone, dataset, limits)[:COMPARED]
-    runner = make_runner(backbone, name, device)
-    agrees = runner is not None and agreement_of(run_all(runner, pixels), float32_features(backbone, pixels)).holds
-    return name if agrees else plain
 
 
 class _Sink:

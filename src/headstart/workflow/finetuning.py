@@ -33,7 +33,7 @@ from headstart.training.loop import LoopSettings
 from headstart.workflow.clock import Deadline
 from headstart.workflow.config import FitConfig, TuneConfig
 from headstart.workflow.judge import Judgement, Known, Rules, choose_head, judgement
-from headstart.workflow.ladder import Wish, climb
+from headstart.workflow.ladder import MOST_EPOCHS, Wish, climb
 from headstart.workflow.precision import fastest_settings
 from headstart.workflow.tuning import COSTED, Ground, Tuned, logits_of, relative_gradients, step_seconds, tune
 
@@ -234,7 +234,7 @@ def _fitted(
     deadline: Deadline,
     strategy: Strategy | None,
 ) -> Plan:
-    """The plan with as many steps as the time allows, told by two of them."""
+    """The plan with as many steps as the time allows, told by a few of them."""
     n, classes = len(rows), ground.known.task.outputs
 
     def of(steps: int) -> Plan:
@@ -250,7 +250,7 @@ def _fitted(
             f"PL62 {deadline.seconds:.1f} s are not enough for one step of '{plan.strategy}' ({cost:.1f} s). "
             "Give more with --time, or use --strategy auto, which then keeps the probe."
         )
-    most = max(plan.steps, round(60 * n / plan.batch_size))
+    most = max(plan.steps, round(MOST_EPOCHS * n / plan.batch_size))
     return of(min(affordable, most))
 
 

@@ -74,6 +74,8 @@ def fit(
     """
     config = config or FitConfig()
     folder = RunFolder(Path(out) if out else default_out(data))
+    if resume and overwrite:
+        raise DataError("EN76 --resume goes on with a run and --overwrite replaces it; give one of them.")
     if resume and not folder.run.exists():
         raise DataError(
             f"EN76 {shown(folder.path)} holds no run to resume. Name the folder of the interrupted run with --out, or "
@@ -82,7 +84,7 @@ def fit(
     with Ownership(folder) as ownership:
         if ownership.took_over:
             observer(Said(ownership.took_over, "warning"))
-        return _fit(data, y, folder, ownership, config, cache_folder(cache), overwrite, observer, command)
+        return _fit(data, y, folder, ownership, config, cache_folder(cache), overwrite, resume, observer, command)
 
 
 def _fit(
@@ -93,6 +95,7 @@ def _fit(
     config: FitConfig,
     cache: Path,
     overwrite: bool,
+    resume: bool,
     observer: Observer,
     command: str,
 ) -> Run:
@@ -105,7 +108,7 @@ def _fit(
         check_out(folder.path)
         fingerprint = content_fingerprint(dataset)
         record = _beginning(config, command, fingerprint)
-        if not overwrite and _is_done(folder, record, observer):
+        if not overwrite and _is_done(folder, record, resume, observer):
             return Run(folder, reused=True)
         if overwrite or not _goes_on(folder, record):
             _clear(folder)
@@ -113,7 +116,8 @@ def _fit(
 
     with clock("loading the network"):
         from headstart.backbones.catalogue import catalogue
-        from headstart.features.extract import exact_runner, extract
+        from headstart.features.choose import exact_runner
+        from headstart.features.extract import extract, sample_pixels
         from headstart.workflow.choose_backbone import choose_backbone
         from headstart.workflow.keeping import COMPARED, check_saved, report_pictures, save_model
         from headstart.workflow.preprocessing import preprocessing_check
@@ -169,7 +173,9 @@ def _fit(
             dataset.take(rows[positions].tolist()),
             cache=cache,
             device=config.device,
-            only_runner=exact_runner(network, features.record.runner, dataset, limits, config.device),
+            only_runner=exact_runner(
+                network, features.record.runner, sample_pixels(network, dataset, limits), device=config.device
+            ).name,
             limits=limits,
             observer=observer,
             what="embedding with the trained network",
@@ -314,17 +320,18 @@ def _beginning(config: FitConfig, command: str, fingerprint: str) -> RunRecord:
     )
 
 
-def _is_done(folder: RunFolder, new: RunRecord, observer: Observer) -> bool:
+def _is_done(folder: RunFolder, new: RunRecord, resume: bool, observer: Observer) -> bool:
     """Whether ``folder`` holds this very run, finished and undamaged. DataError when it holds another one."""
     if not folder.run.exists():
         return False
     old = folder.load(RunRecord)
     differing = _differences(old, new)
-    if differing and old.status != "done":
+    if differing and old.status != "done" and not resume and not folder.checkpoints.exists():
         return False  # a start that came to nothing: there is nothing to lose
     if differing:
+        what = "a run" if old.status == "done" else "an interrupted run"
         raise DataError(
-            f"EN71 {shown(folder.path)} holds a run with other settings: {'; '.join(differing)}. "
+            f"EN71 {shown(folder.path)} holds {what} with other settings: {'; '.join(differing)}. "
             "Name another folder with --out, or replace that run with --overwrite."
         )
     if old.status != "done":

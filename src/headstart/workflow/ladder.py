@@ -1,10 +1,11 @@
 """The ladder: from the frozen probe upwards, one rung at a time, while a rung beats the one below by more than noise.
 
-All rungs are judged on the same rows of the training part, none of which a judged model has learnt from. The test rows
-are never seen here. Fine-tuning starts from the probe's head (LP-FT), ways and rates are screened by successive halving
-at equal time, and what is kept may lie between the loaded and the tuned weights (WiSE-FT). A rung that is kept is then
-trained once more on all rows. The mean of the members' weights would have cost nothing, and was tried: on 600 textiles
-the members gained 0.058 on held-back rows and their mean lost all of it (0.779 on the test set, the probe 0.782).
+Each rung is compared with the one below on the same rows of the training part, none of which a judged model has learnt
+from. The test rows are never seen here. Fine-tuning starts from the probe's head (LP-FT), ways and rates are screened
+by successive halving at equal time, and what is kept may lie between the loaded and the tuned weights (WiSE-FT). A rung
+that is kept is then trained once more on all rows. The mean of the members' weights would have cost nothing, and was
+tried: on 600 textiles the members gained 0.058 on held-back rows and their mean lost all of it (0.779 on the test set,
+the probe 0.782).
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from headstart.workflow.clock import Deadline
 from headstart.workflow.judge import Known
 from headstart.workflow.tuning import COSTED, Ground, Tuned, features_of, mixed, step_seconds, tune
 
-ENOUGH = 1000  # training rows from which one held-back part tells rungs apart; below, every row is held back once
+ENOUGH = 1000  # training rows from which one held-back part tells rungs apart; below, FOLDS are looked at in turn
 FOLDS = 3
 HELD_SHARE, LEAST_HELD, MOST_HELD = 0.2, 200, 5000
 ROUNDS = (0.1, 0.3)  # shares of the steps after which half of the candidates are dropped
@@ -64,14 +65,10 @@ class Wish:
 
 @dataclass(frozen=True, eq=False)
 class Climbed:
-    """tuned: the model of the highest rung that was kept; None where that is the probe.
-
-    logits: (n, K) of the rows that learn, by members that had not seen the row (NaN: never held back).
-    """
+    """tuned: the model of the highest rung that was kept; None where that is the probe."""
 
     tuned: Tuned | None
     record: LadderRecord
-    logits: np.ndarray
     temperature: float
 
 
@@ -92,13 +89,17 @@ class _Way:
 
 @dataclass(frozen=True, eq=False)
 class _Verdict:
-    """A rung against the one below. now: its score.  share: of the tuned weights.  logits: NaN for rows not judged."""
+    """A rung against the one below. now: its score.  share: of the tuned weights.  logits: NaN for rows not judged.
+
+    plan: what each of the judged trainings carried out.
+    """
 
     now: Estimate
     gain: Estimate
     share: float
     logits: np.ndarray
     is_better: bool
+    plan: Plan
 
 
 def climb(ground: Ground, rows: np.ndarray, chosen: Chosen, wish: Wish, deadline: Deadline) -> Climbed:
@@ -145,7 +146,7 @@ class _Climb:
             notes=self.ground.notes,
             history=self.tuned.history if self.tuned is not None else None,
         )
-        return Climbed(self.tuned, record, self.logits, temperature)
+        return Climbed(self.tuned, record, temperature)
 
     # -- rungs -------------------------------------------------------------------------------------------------------
 
@@ -207,12 +208,11 @@ class _Climb:
         way, candidates = self._screened(affordable, each)
         # A look may also use what was left to higher rungs: they are not tried unless this one is kept.
         for_looks = time.monotonic() - began + self.deadline.left - each * self._again(len(self.parts[0][0]))
-        members, verdict = self._judged(way, name, each, Deadline(for_looks, began))
+        verdict = self._judged(way, name, each, Deadline(for_looks, began))
         now, gain, share, logits = verdict.now, verdict.gain, verdict.share, verdict.logits
         words = f"{self.wish.metric.replace('_', '-')} {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
         kept = verdict.is_better and share > 0
         reason = f"{words} over {self.kept}: " + ("more than noise" if kept else f"within noise, so {self.kept} stays")
-        plan = members[0].plan
         self.rungs.append(
             Rung(
                 name,
@@ -223,7 +223,7 @@ class _Climb:
                 reason,
                 time.monotonic() - began,
                 share,
-                to_dict(plan),
+                to_dict(verdict.plan),
                 tuple(candidates),
             )
         )
@@ -239,7 +239,7 @@ class _Climb:
         self.tuned = mixed(start, whole, share) if share < 1 else whole
         return ""
 
-    def _judged(self, way: _Way, name: str, each: float, until: Deadline) -> tuple[list[Tuned], _Verdict]:
+    def _judged(self, way: _Way, name: str, each: float, until: Deadline) -> _Verdict:
         """Train without one part after another, until the rows judged so far tell this rung from the one below.
 
         Or until the time for another look would be missing in the training on all rows. Each look may be the last, so
@@ -262,7 +262,7 @@ class _Climb:
             worse = gain.high < 0 if self._sign > 0 else gain.low > 0
             if better or worse or until.left < each:
                 break
-        return members, _Verdict(now, gain, share, logits, better)
+        return _Verdict(now, gain, share, logits, better, members[0].plan)
 
     # -- screening ---------------------------------------------------------------------------------------------------
 
@@ -425,7 +425,7 @@ class _Climb:
     def _folds_in_words(self) -> str:
         if len(self.parts) == 1:
             return f"{len(self.judged)} of the {len(self.known)} training rows held back"
-        return f"each of the {len(self.known)} training rows held back once, in {len(self.parts)} parts"
+        return f"{len(self.parts)} parts of the {len(self.known)} training rows, held back one after another as needed"
 
 
 def _parts(known: Known, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
@@ -20,7 +21,7 @@ from headstart.backbones.backbone import Backbone, tensors_sha256
 from headstart.backbones.cut import Cut, cut_for
 from headstart.base.progress import QUIET, Observer, Said, track
 from headstart.features.border import Border
-from headstart.features.choose import make_runner
+from headstart.features.choose import COMPARED, exact_runner, make_runner
 from headstart.features.extract import rounded
 from headstart.features.runners.runner import run_all
 from headstart.features.safety import Verdict, copies, judge, rows_to_try, safe_policy
@@ -92,7 +93,7 @@ class Tuned:
     backbone: Backbone
     head: LinearHead
     plan: Plan
-    history: History | None = field(default=None)
+    history: History | None = None
 
 
 def tune(
@@ -248,8 +249,8 @@ def _validation(
 
 def features_of(ground: Ground, backbone: Backbone, rows: np.ndarray) -> np.ndarray:
     """(n, D) float32 features of rows by a network that was trained here, as the store would give them back."""
-    runner = make_runner(backbone, ground.runner, ground.device)
-    assert runner is not None, f"this machine offered the runner {ground.runner} a moment ago"
+    few = np.stack([ground.pictures.prepared(int(row)) for row in rows[:COMPARED]])
+    runner = exact_runner(backbone, ground.runner, few, device=ground.device)
     parts = [np.zeros((0, backbone.card.feature_dim), np.float32)]
     for start in range(0, len(rows), EVALUATED):
         pixels = np.stack([ground.pictures.prepared(int(row)) for row in rows[start : start + EVALUATED]])
@@ -274,8 +275,6 @@ def mixed(loaded: Tuned, tuned: Tuned, share: float) -> Tuned:
 
 
 def _with_state(backbone: Backbone, state: dict[str, Tensor], note: str) -> Backbone:
-    import copy
-
     network = copy.deepcopy(backbone.network)
     network.load_state_dict(state)
     record = replace(backbone.record, weights_sha256=tensors_sha256(network), notes=(*backbone.record.notes, note))
