@@ -116,16 +116,19 @@ def _fit(
 
     with clock("loading the network"):
         from headstart.backbones.catalogue import catalogue
+        from headstart.backbones.restructure import structured
         from headstart.features.choose import exact_runner
         from headstart.features.extract import extract, sample_pixels
-        from headstart.workflow.choose_backbone import choose_backbone
+        from headstart.workflow.choose_backbone import choose_backbone, network_words
+        from headstart.workflow.finetuning import check_tuning
         from headstart.workflow.keeping import COMPARED, check_saved, report_pictures, save_model
         from headstart.workflow.preprocessing import preprocessing_check
 
         weights = Path(config.weights) if config.weights else None
         name = choose_backbone(config.backbone, catalogue)
-        backbone = catalogue.load(name, weights=weights, offline=config.offline)
-        observer(Said(f"network: {backbone.card.name}, {backbone.card.parameters / 1e6:.1f} M parameters"))
+        backbone = structured(catalogue.load(name, weights=weights, offline=config.offline), config.structure)
+        check_tuning(backbone, config.tuning, first_task)
+        observer(Said(f"network: {network_words(backbone.card)}, {backbone.card.parameters / 1e6:.1f} M parameters"))
 
     with clock("features"):
         features = extract(
@@ -156,7 +159,15 @@ def _fit(
     if config.weights or name.startswith("file:"):
         with clock("checking the preprocessing"):
             sentence = preprocessing_check(
-                backbone, usable, known, train, limits=limits, seed=config.seed, observer=observer
+                backbone,
+                usable,
+                known,
+                train,
+                runner=features.record.runner,
+                device=config.device,
+                limits=limits,
+                seed=config.seed,
+                observer=observer,
             )
             feature_record = replace(feature_record, preprocessing_check=sentence)
 

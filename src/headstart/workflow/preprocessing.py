@@ -12,17 +12,16 @@ from headstart.base.progress import Advanced, Finished, Observer, Said, Started
 from headstart.base.seeds import stream
 from headstart.data.dataset import Dataset
 from headstart.data.decode import ImageLimits
-from headstart.features.choose import cpu_has_bf16
+from headstart.features.choose import make_runner
 from headstart.features.extract import sample_pixels
-from headstart.features.runners.runner import run_all
-from headstart.features.runners.torch import TorchRunner
+from headstart.features.runners.runner import Runner, run_all
 from headstart.inputs.spec import ImageSpec
 from headstart.workflow.judge import Known
 
 if TYPE_CHECKING:
     from headstart.backbones.backbone import Backbone
 
-IMAGES = 96  # enough to see a wrong normalisation, few enough to run a handful of times in float32
+IMAGES = 96  # enough to see a wrong normalisation, few enough to run a handful of times
 
 
 def preprocessing_check(
@@ -31,6 +30,8 @@ def preprocessing_check(
     known: Known,
     train: np.ndarray,
     *,
+    runner: str,
+    device: str,
     limits: ImageLimits,
     seed: int,
     observer: Observer,
@@ -38,6 +39,7 @@ def preprocessing_check(
     """One sentence, from a probe on a few training images under the card's normalisation and the usual others.
 
     usable: the dataset whose rows ``known`` holds.  train: positions that may be looked at.
+    runner: name of the one that made ``known.X``; it runs the other normalisations too.
     """
     if known.task.name != "classification":
         return ""
@@ -47,19 +49,39 @@ def preprocessing_check(
         return ""  # a file vanished since it was looked at
     what, rounds, start = "checking the preprocessing", 0, time.monotonic()
     observer(Started(what, unit="rounds"))
+    running: Runner | None = None
 
     def features_of(spec: ImageSpec) -> np.ndarray:
-        nonlocal rounds
+        nonlocal rounds, running
         rounds += 1
         observer(Advanced(what, rounds))
         if spec == backbone.spec:
             return known.X[rows]
-        # bfloat16 where the CPU has it: a probe does not see the difference, and it is two to four times faster
-        return run_all(
-            TorchRunner(backbone.with_input(spec), precision="bf16" if cpu_has_bf16() else "f32", nhwc=True), pixels
-        )
+        running = running or _takes_floats(backbone, runner, device)
+        return run_all(running, renormalised(pixels, backbone.spec, spec))
 
     sentence = check_preprocessing(features_of, known.y[rows], backbone.spec)
     observer(Finished(what, rounds, time.monotonic() - start))
     observer(Said(sentence, "warning" if "looks wrong" in sentence else "note"))
     return sentence
+
+
+def renormalised(pixels: np.ndarray, own: ImageSpec, other: ImageSpec) -> np.ndarray:
+    """(n, S, S, 3) float32 pixels that become under ``own`` normalisation what ``pixels`` are under ``other``.
+
+    So one converted network serves every normalisation. The values may lie outside 0 to 255.
+    """
+    mean, std, m, s = (np.asarray(v, np.float32) for v in (own.mean, own.std, other.mean, other.std))
+    return 255 * (mean + std * (pixels / np.float32(255) - m) / s)
+
+
+def _takes_floats(backbone: Backbone, name: str, device: str) -> Runner:
+    """The runner of that name for float32 pixels."""
+    converted = None
+    if name.startswith("openvino"):
+        from headstart.features.runners.openvino import convert
+
+        converted = convert(backbone, floats=True)
+    runner = make_runner(backbone, name, device, converted=converted)
+    assert runner is not None, "the features have just been made by it"
+    return runner

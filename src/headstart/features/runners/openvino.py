@@ -62,8 +62,11 @@ def _deliver(request: Any, userdata: tuple[int, Done]) -> None:
     done(np.array(request.get_output_tensor().data[:rows], dtype=np.float32))
 
 
-def convert(backbone: Backbone) -> Converted:
-    """The network from uint8 pixels to features, ready to be compiled."""
+def convert(backbone: Backbone, *, floats: bool = False) -> Converted:
+    """The network from pixels to features, ready to be compiled.
+
+    floats: pixels arrive as float32 on the scale of 0 to 255, beyond which they may go, and not as uint8.
+    """
     import torch
 
     require("openvino", extra="cpu")
@@ -82,7 +85,7 @@ def convert(backbone: Backbone) -> Converted:
         decoder = TorchScriptPythonDecoder(traced, example_input=example)
         model = frontend.convert(frontend.load(decoder))
     pixels = model.inputs[0].get_node()
-    pixels.set_element_type(Type.u8)
+    pixels.set_element_type(Type.f32 if floats else Type.u8)
     pixels.set_partial_shape(PartialShape([BATCH, size, size, 3]))
     model.validate_nodes_and_infer_types()
     return Converted(model, (backbone, decoder))
