@@ -44,7 +44,7 @@ class Case:
 
 CASES = (
     Case("EfficientNet-Lite0, 2,000 images", LITE0, "", None, 1.3),
-    Case("ResNet-50 (random weights), 800 images", "timm/resnet50", "resnet50", 800, 1.3),
+    Case("ResNet-50 (random weights), 2,000 images", "timm/resnet50", "resnet50", None, 1.3),
 )
 
 

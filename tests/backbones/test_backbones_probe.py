@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from headstart.backbones.probe import _probe_hits, check_preprocessing
+from headstart.backbones.probe import FIRST, _probe_hits, check_preprocessing
 from headstart.base.seeds import stream
 from headstart.inputs.image import normalise
 from headstart.inputs.spec import ImageSpec
@@ -17,7 +17,7 @@ SPEC = ImageSpec(size=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), crop=1.0)
 def features(trained_with, y, noise):
     """Features that tell the classes apart only when the pictures come as in training."""
 
-    def of(spec):
+    def of(spec, first):
         draws = stream(0, "probe")
         distance = (
             np.abs(np.subtract(spec.std, trained_with.std)).sum()
@@ -25,7 +25,7 @@ def features(trained_with, y, noise):
         )
         X = draws.normal(size=(len(y), 20))
         X[np.arange(len(y)), y] += 4 / (1 + noise * distance)
-        return X
+        return X[:first]
 
     return of
 
@@ -50,6 +50,18 @@ def test_values_up_to_255_are_recognised(y):
     assert "values from 0 to 255" in check_preprocessing(features(trained, y, 10), y, SPEC)
 
 
+def test_only_what_leads_on_the_first_pictures_is_run_on_all(y):
+    trained, asked = ImageSpec(size=32), []
+
+    def of(spec, first):
+        asked.append((spec.mean, first))
+        return features(trained, y, 10)(spec, first)
+
+    assert "looks wrong" in check_preprocessing(of, y, SPEC)
+    assert [mean for mean, first in asked if first == len(y)] == [SPEC.mean, trained.mean]
+    assert sorted(first for _, first in asked) == [FIRST] * 3 + [len(y)] * 2
+
+
 def test_equal_normalisations_raise_no_alarm(y):
     assert "holds" in check_preprocessing(features(SPEC, y, 0), y, SPEC)
 
@@ -61,15 +73,15 @@ def test_false_alarms_are_rare():
         y = draws.integers(0, 3, 150)
         base = draws.normal(size=(150, 20)) + 0.8 * np.eye(20)[y]
 
-        def of(spec, base=base, trial=trial):
-            return base + 0.3 * stream(trial, spec.mean, spec.std).normal(size=base.shape)
+        def of(spec, first, base=base, trial=trial):
+            return (base + 0.3 * stream(trial, spec.mean, spec.std).normal(size=base.shape))[:first]
 
         alarms += "wrong" in check_preprocessing(of, y, SPEC)
     assert alarms <= 3  # four rivals at 2.5 standard errors each: about one in forty
 
 
 def test_too_few_examples_are_not_judged():
-    assert "too few" in check_preprocessing(lambda s: np.zeros((5, 2)), np.array([0, 1, 0, 1, 0]), SPEC)
+    assert "too few" in check_preprocessing(lambda spec, first: np.zeros((first, 2)), np.array([0, 1, 0, 1, 0]), SPEC)
 
 
 def test_the_probe_is_leave_one_out_exactly():
@@ -106,9 +118,9 @@ def test_real_weights_tell_their_normalisation_from_raw_values():
         pixels[i] += (8 * wave[..., None]).round().astype(int)
     pixels = pixels.clip(0, 255).astype(np.uint8)
 
-    def of(spec):
+    def of(spec, first):
         with torch.inference_mode():
-            return backbone(torch.from_numpy(normalise(pixels, spec))).numpy()
+            return backbone(torch.from_numpy(normalise(pixels[:first], spec))).numpy()
 
     assert "holds" in check_preprocessing(of, y, backbone.spec)
     raw = replace(backbone.spec, mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255))

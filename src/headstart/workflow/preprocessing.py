@@ -43,7 +43,9 @@ def preprocessing_check(
     """
     if known.task.name != "classification":
         return ""
-    rows = np.sort(stream(seed, "preprocessing").permutation(train)[:IMAGES])
+    rows = stream(seed, "preprocessing").permutation(train)[
+        :IMAGES
+    ]  # in random order: the first few look at all classes
     pixels = sample_pixels(backbone, usable.take(rows), limits, most=len(rows))
     if len(pixels) != len(rows):
         return ""  # a file vanished since it was looked at
@@ -51,14 +53,14 @@ def preprocessing_check(
     observer(Started(what, unit="rounds"))
     running: Runner | None = None
 
-    def features_of(spec: ImageSpec) -> np.ndarray:
+    def features_of(spec: ImageSpec, first: int) -> np.ndarray:
         nonlocal rounds, running
         rounds += 1
         observer(Advanced(what, rounds))
         if spec == backbone.spec:
-            return known.X[rows]
+            return known.X[rows[:first]]
         running = running or _takes_floats(backbone, runner, device)
-        return run_all(running, renormalised(pixels, backbone.spec, spec))
+        return run_all(running, renormalised(pixels[:first], backbone.spec, spec))
 
     sentence = check_preprocessing(features_of, known.y[rows], backbone.spec)
     observer(Finished(what, rounds, time.monotonic() - start))
