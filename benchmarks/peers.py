@@ -45,7 +45,7 @@ def measure(bench: Bench) -> Outcome:
     ]
     notes, details = [], {}
     for name, python, module, expected in (
-        ("fastai fine_tune(1)", _fastai_python, "benchmarks.peers_fastai", 2),
+        ("fastai fine_tune(1)", fastai_python, "benchmarks.peers_fastai", 2),
         ("plain loop, ten epochs", lambda _: sys.executable, "benchmarks.peers_loop", bench.pick(10, 2)),
     ):
         try:
@@ -118,7 +118,7 @@ def _wilson(share: float, n: int) -> str:
     return f" [{low:.3f}, {high:.3f}]"
 
 
-def _fastai_python(bench: Bench) -> str:
+def fastai_python(bench: Bench) -> str:
     """An environment with fastai that sees this one's torch and timm; made once, or named by HEADSTART_BENCH_FASTAI.
 
     fastai itself is installed without its dependencies: it asks for spacy, which vision does not use.

@@ -23,7 +23,20 @@ from typing import Any
 from benchmarks.figure import REPOSITORY, Bench, Row, load_average
 from benchmarks.table import row_of, write_into
 
-FIGURES = ("start", "ridge", "demo", "fit_again", "fit", "extraction", "memory", "peers", "strategies", "replay")
+FIGURES = (
+    "start",
+    "ridge",
+    "demo",
+    "fit_again",
+    "fit",
+    "extraction",
+    "memory",
+    "peers",
+    "loop",
+    "border",
+    "strategies",
+    "replay",
+)
 HERE = Path(__file__).resolve().parent
 BUSY = 0.7  # load average above which the machine is not quiet
 

@@ -64,7 +64,18 @@ def _link(pictures: list[Path], folder: Path, label: str, share: float, seed: in
         part = "train" if rank < round(share * len(pictures)) else "test"
         target = folder / part / label / f"{i:04d}{pictures[i].suffix}"
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(pictures[i].read_bytes())
+        if pictures[i].suffix == ".png":
+            _write_plain(pictures[i], target)
+        else:
+            target.write_bytes(pictures[i].read_bytes())
+
+
+def _write_plain(picture: Path, target: Path) -> None:
+    """Transparent parts on white, as headstart shows them: peers would show whatever colour lies beneath."""
+    from headstart.data.decode import decode_image
+
+    image, _ = decode_image(picture.read_bytes(), name=picture.name)
+    image.save(target)
 
 
 def _fashion(folder: Path, seed: int) -> None:
