@@ -400,7 +400,7 @@ def test_a_shift_of_all_rows_changes_nothing(score):
 def test_many_rows_go_through_in_blocks_and_give_the_same(monkeypatch):
     X, y = noise(300, 20, 4, apart=0.5)
     once = [s(X, y) for s in (RidgeLoo(), LogME(), HScore(), LDA(), KNN(), NLEEP(), SFDA())]
-    monkeypatch.setattr("headstart.ranking.scores.checks.BLOCK_CELLS", 170)
+    monkeypatch.setattr("headstart.adapt.heads.rotated.BLOCK_CELLS", 170)
     again = [s(X, y) for s in (RidgeLoo(), LogME(), HScore(), LDA(), KNN(), NLEEP(), SFDA())]
     assert again == pytest.approx(once, rel=1e-9)
 
@@ -450,18 +450,14 @@ def test_logits_are_refused_as_probabilities_with_a_row():
         LEEP()(np.array([[1.0, 2.0], [0.5, 0.5], [0.2, 0.8], [0.9, 0.1]]), np.array([0, 1, 0, 1]))
 
 
-def test_scores_import_numpy_and_base_only():
-    allowed = (
-        "__future__",
-        "collections.abc",
-        "dataclasses",
-        "typing",
-        "numpy",
-        "threadpoolctl",
-        "headstart.base.",
-        "headstart.ranking.scores.",
-    )
-    for path in Path(scores_room.__file__).parent.glob("*.py"):
+SHARED = ("rotated", "threads", "folds")  # of adapt/heads: numerics that heads and scores have in common
+
+
+def test_scores_and_the_numerics_they_share_with_heads_import_numpy_and_base_only():
+    allowed = ("__future__", "collections.abc", "contextlib", "dataclasses", "typing", "numpy", "threadpoolctl")
+    allowed += ("headstart.base.", "headstart.ranking.scores.", *(f"headstart.adapt.heads.{n}" for n in SHARED))
+    room = Path(scores_room.__file__).parent
+    for path in [*room.glob("*.py"), *(room.parents[1] / "adapt" / "heads" / f"{n}.py" for n in SHARED)]:
         for node in ast.walk(ast.parse(path.read_text())):
             names = [node.module] if isinstance(node, ast.ImportFrom) else []
             names += [a.name for a in node.names] if isinstance(node, ast.Import) else []

@@ -103,17 +103,23 @@ def finalists(combined: np.ndarray, k: int, *, always: Sequence[np.ndarray] = ()
     return np.array(list(dict.fromkeys(wanted))[:k])
 
 
-def resampled(by_example: np.ndarray, *, resamples: int = 200, seed: int = 0) -> np.ndarray:
+def resampled(
+    by_example: np.ndarray, *, groups: np.ndarray | None = None, resamples: int = 200, seed: int = 0
+) -> np.ndarray:
     """(R, M) scores of M networks on R bootstrap draws of the same n examples. Nothing is fitted again.
 
-    by_example: (M, n), such as ``RidgeLoo().by_example`` of each network.
+    by_example: (M, n), such as ``RidgeLoo().by_example`` of each network.  groups: (n,) rows of one group are drawn
+    together; None: each for itself.
     """
     by_example = np.asarray(by_example, np.float64)
     if by_example.ndim != 2 or not by_example.size or not np.isfinite(by_example).all():
         raise DataError(f"bootstrap: expected finite numbers (networks, examples), got shape {by_example.shape}.")
     n = by_example.shape[1]
-    counts = stream(seed, "ranking", "bootstrap", n).multinomial(n, np.full(n, 1 / n), size=resamples)
-    return counts @ by_example.T / n
+    unit = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1].ravel()
+    units = int(unit.max()) + 1
+    draws = stream(seed, "ranking", "bootstrap", n).multinomial(units, np.full(units, 1 / units), size=resamples)
+    counts = draws[:, unit]
+    return counts @ by_example.T / counts.sum(axis=1, keepdims=True)
 
 
 def chance_in_top(values: np.ndarray, k: int) -> np.ndarray:

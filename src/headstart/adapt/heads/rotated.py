@@ -136,12 +136,12 @@ def rotate(X: np.ndarray, *, weights: np.ndarray | None = None, dtype: type = np
     mean, omega = _checked(X, weights)
     n, width = X.shape
     if n > width:
-        spectrum, axes = _descending(_gram(X, mean, omega), n)
+        spectrum, axes = descending(gram_of(X, mean, omega), n)
         Z: np.ndarray = np.empty((n, len(spectrum)), dtype)
         for rows in row_blocks(n, width):
             Z[rows] = (X[rows] - mean) @ axes
         return Rotated(X, mean, Z, spectrum, omega, axes)
-    spectrum, U = _descending(_kernel(X, mean, omega), width)
+    spectrum, U = descending(kernel_of(X, mean, omega), width)
     return Rotated(X, mean, (U * np.sqrt(spectrum) / np.sqrt(omega)[:, None]).astype(dtype), spectrum, omega, None)
 
 
@@ -182,7 +182,8 @@ def _checked(X: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.
     return mean / omega.sum(), omega
 
 
-def _gram(X: np.ndarray, mean: np.ndarray, omega: np.ndarray) -> np.ndarray:
+def gram_of(X: np.ndarray, mean: np.ndarray, omega: np.ndarray) -> np.ndarray:
+    """Σ ω (x − mean)(x − mean)ᵀ, (D, D) float64, without a copy of X."""
     out = np.zeros((X.shape[1], X.shape[1]))
     for rows in row_blocks(*X.shape):
         centred = (X[rows] - mean) * np.sqrt(omega[rows])[:, None]
@@ -190,7 +191,8 @@ def _gram(X: np.ndarray, mean: np.ndarray, omega: np.ndarray) -> np.ndarray:
     return out
 
 
-def _kernel(X: np.ndarray, mean: np.ndarray, omega: np.ndarray) -> np.ndarray:
+def kernel_of(X: np.ndarray, mean: np.ndarray, omega: np.ndarray) -> np.ndarray:
+    """Products of the centred rows, each times √ω, (n, n) float64, without a copy of X."""
     out = np.zeros((len(X), len(X)))
     for columns in row_blocks(X.shape[1], len(X)):
         centred = (X[:, columns] - mean[columns]) * np.sqrt(omega)[:, None]
@@ -198,7 +200,7 @@ def _kernel(X: np.ndarray, mean: np.ndarray, omega: np.ndarray) -> np.ndarray:
     return out
 
 
-def _descending(symmetric: np.ndarray, longer: int) -> tuple[np.ndarray, np.ndarray]:
+def descending(symmetric: np.ndarray, longer: int) -> tuple[np.ndarray, np.ndarray]:
     """Eigenvalues above rounding error, largest first, and their vectors as columns."""
     with blas_for(0):
         values, vectors = np.linalg.eigh(symmetric)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from headstart.adapt.heads.rotated import row_blocks
 from headstart.base.errors import DataError, listed, shown
 from headstart.ranking.scores.score import About, Kind
-
-BLOCK_CELLS = 1_000_000  # 8 MB in float64
 
 
 @dataclass(frozen=True)
@@ -79,13 +78,6 @@ def check_probabilities(theta: np.ndarray, about: About) -> None:
             f"{total[first]:.4g}, its smallest entry is {theta[first].min():.4g}). Hand in the softmax of the source "
             "head."
         )
-
-
-def row_blocks(n: int, width: int) -> Iterator[slice]:
-    """Slices that cover n rows, each of about 8 MB in float64."""
-    step = max(1, BLOCK_CELLS // max(1, width))
-    for start in range(0, n, step):
-        yield slice(start, min(n, start + step))
 
 
 def _classes(y: np.ndarray, about: About) -> Targets:

@@ -33,17 +33,18 @@ class HScore:
         source="Bao et al. 2019, ICIP (H-score); Ibrahim et al. 2021, arXiv:2110.06893 (shrinkage); correction ours",
     )
 
-    def __call__(self, X: np.ndarray, y: np.ndarray, /) -> float:
-        trace, chance, best = self.trace(X, y)
+    def __call__(self, X: np.ndarray, y: np.ndarray, /, *, parts: Spectrum | None = None) -> float:
+        """parts: ``spectrum(X)``, where another score needed it too."""
+        trace, chance, best = self.trace(X, y, parts=parts)
         if best - chance <= 1e-9 * best:
             return 0.0  # any labels would have given the same
         return (trace - chance) / (best - chance)
 
-    def trace(self, X: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
+    def trace(self, X: np.ndarray, y: np.ndarray, *, parts: Spectrum | None = None) -> tuple[float, float, float]:
         """(the H-score as published, its mean over all orders of the labels, the most there can be)."""
         targets = targets_of(X, y, self.about)
         n, classes = len(y), len(targets.counts)
-        parts = spectrum(X)
+        parts = parts or spectrum(X)
         spread = parts.values / n
         a, level = ledoit_wolf(parts) if self.shrink else (0.0, 0.0)
         kept = (1 - a) * spread / ((1 - a) * spread + a * level)  # (1 − a) S on the axes of Σ_a

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from headstart.ranking.scores.checks import row_blocks, targets_of
+from headstart.adapt.heads.rotated import row_blocks
+from headstart.ranking.scores.checks import targets_of
 from headstart.ranking.scores.score import About
 from headstart.ranking.scores.subsample import drawn
 

@@ -36,13 +36,14 @@ class RidgeLoo:
     def __call__(self, X: np.ndarray, y: np.ndarray, /) -> float:
         return float(self.by_example(X, y).mean())
 
-    def by_example(self, X: np.ndarray, y: np.ndarray) -> np.ndarray:
+    def by_example(self, X: np.ndarray, y: np.ndarray, *, parts: Spectrum | None = None) -> np.ndarray:
         """(n,) whose mean is the score: 1 where the left-out prediction is right (classes), else 1 − error² / variance.
 
-        What a bootstrap over examples needs: drawing rows of it again costs no refit.
+        What a bootstrap over examples needs: drawing rows of it again costs no refit.  parts: ``spectrum(X)``, where
+        another score needed it too.
         """
         targets = targets_of(X, y, self.about)
-        parts = spectrum(X)
+        parts = parts or spectrum(X)
         scores = left_out_scores(parts, targets, RELATIVE_LAMBDAS * parts.mean_value)
         means = scores.mean(axis=1)
         return scores[len(means) - 1 - int(means[::-1].argmax())].astype(np.float64)

@@ -7,8 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from headstart.adapt.heads.rotated import row_blocks
 from headstart.base.errors import DataError
-from headstart.ranking.scores.checks import check_features, row_blocks
+from headstart.ranking.scores.checks import check_features
 from headstart.ranking.scores.score import About
 from headstart.ranking.scores.subsample import drawn
 

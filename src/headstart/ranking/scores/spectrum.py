@@ -2,8 +2,9 @@
 
 With Z the features on these axes, ZᵀZ is diagonal. Few rows (n ≤ D): Z comes from the kernel matrix, n × n. Many rows:
 from the Gram matrix, D × D, and Z is computed again whenever it is read, some rows at a time; so beside the features
-only (min(n, D))² numbers are held. Axes whose eigenvalue is below rounding error are left out: of these the Gram matrix
-tells less than an SVD would, but nothing that float32 features could carry.
+only (min(n, D))² numbers are held (``adapt.heads.rotated`` keeps Z: heads read it many times). Axes whose eigenvalue
+is below rounding error are left out: of these the Gram matrix tells less than an SVD would, but nothing that float32
+features could carry.
 """
 
 from __future__ import annotations
@@ -13,10 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headstart.base.errors import DataError
-from headstart.ranking.scores.checks import row_blocks
-
-LARGE = 500  # columns from which the number of threads matters
+from headstart.adapt.heads.rotated import descending, gram_of, kernel_of, row_blocks
+from headstart.adapt.heads.threads import blas_for
 
 
 @dataclass(frozen=True)
@@ -59,52 +58,19 @@ class Spectrum:
 def spectrum(X: np.ndarray, *, centre: bool = True) -> Spectrum:
     """X: (n, D) checked features.  centre: subtract the mean of each column first."""
     n, width = X.shape
-    mean = np.zeros(width)
+    mean, alike = np.zeros(width), np.ones(n)
     if centre:
         for rows in row_blocks(n, width):
             mean += X[rows].sum(axis=0, dtype=np.float64)
         mean /= n
     if n > width:
-        values, axes = _falling(_gram(X, mean), n)
+        values, axes = descending(gram_of(X, mean, alike), n)
         return Spectrum(X, mean, values, axes, None)
-    values, U = _falling(_kernel(X, mean), width)
+    values, U = descending(kernel_of(X, mean, alike), width)
     return Spectrum(X, mean, values, None, U * np.sqrt(values))
 
 
 def eigh(symmetric: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues, rising, and their vectors as columns.
-
-    On one thread when it takes long: two threads wait for each other and spin (2,048 columns, two cores, other work on
-    them: 3.4 s with one thread, 16 s with two).
-    """
-    if len(symmetric) < LARGE:
+    """Eigenvalues, rising, and their vectors as columns; on one thread (``adapt.heads.threads`` says why)."""
+    with blas_for(0):
         return np.linalg.eigh(symmetric)
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1, "blas"):
-        return np.linalg.eigh(symmetric)
-
-
-def _gram(X: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    out = np.zeros((X.shape[1], X.shape[1]))
-    for rows in row_blocks(*X.shape):
-        block = X[rows] - mean
-        out += block.T @ block
-    return out
-
-
-def _kernel(X: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    out = np.zeros((len(X), len(X)))
-    for columns in row_blocks(X.shape[1], len(X)):
-        block = X[:, columns] - mean[columns]
-        out += block @ block.T
-    return out
-
-
-def _falling(symmetric: np.ndarray, longer: int) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues above rounding error, largest first, and their vectors as columns."""
-    values, vectors = eigh(symmetric)
-    above = values > max(longer, len(values)) * np.finfo(np.float64).eps * max(values[-1], 0.0)
-    if not above.any():
-        raise DataError(f"features: all {len(values)} rows or columns are alike. Nothing can be told from them.")
-    return values[above][::-1].copy(), np.ascontiguousarray(vectors[:, above][:, ::-1])
