@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from headstart.adapt.heads.head import LinearHead
-from headstart.adapt.model import assemble, can_be_folded, finished
+from headstart.adapt.model import assemble, finished
 from headstart.adapt.plan import HEAD, Head, Surgery
 from headstart.backbones.backbone import tensors_sha256
 from headstart.base.errors import PlanError
@@ -222,24 +222,33 @@ def test_without_learning_the_finished_network_is_the_loaded_one(name):
 
 
 @pytest.mark.parametrize(
-    ("surgery", "head", "folds"),
+    ("surgery", "head", "library"),
     [
-        ("none", Head(), True),
-        ("lora", Head(dropout=0.3), True),
-        ("adapter", Head(), False),
-        ("both", Head(), False),
-        ("none", Head(hidden=(8,)), False),
+        ("none", Head(), "timm"),
+        ("lora", Head(dropout=0.3), "timm"),
+        ("adapter", Head(), "headstart"),
+        ("both", Head(), "headstart"),
+        ("none", Head(hidden=(8,), dropout=0.3), "headstart"),
+        ("both", Head(hidden=(8, 5)), "headstart"),
     ],
 )
-def test_what_cannot_be_folded_is_known_before_and_refused_after(surgery, head, folds):
-    backbone = tiny("toy/vit")
-    assert can_be_folded(plan_for(backbone, head=head, surgery=SURGERIES[surgery])) is folds
-    model = assembled(backbone, SURGERIES[surgery], head=head)
-    if folds:
-        finished(model)
-    else:
-        with pytest.raises(PlanError, match=r"PL20.*timm cannot open"):
-            finished(model)
+@pytest.mark.parametrize("name", ["toy/conv", "toy/vit"])
+def test_what_a_library_has_no_place_for_stays_in_a_network_of_ours(name, surgery, head, library):
+    loaded = tiny(name)
+    model = assembled(loaded, SURGERIES[surgery], head=head)
+    learn_(model)
+    backbone, last = finished(model)
+    assert backbone.opens_with == library
+    x = pixels(loaded)
+    with torch.no_grad():
+        features = backbone.from_pixels()(x).numpy()
+        assert np.allclose(last.logits(features), model(x).numpy(), atol=1e-5)
+    width = head.hidden[-1] if head.hidden else loaded.card.feature_dim
+    assert features.shape[1] == backbone.card.feature_dim == backbone.record.feature_dim == width
+    assert backbone.card.parameters == sum(p.numel() for p in backbone.network.parameters())
+    assert backbone.record.expected == len(backbone.network.state_dict())
+    # Nothing is shared with the model, which may learn on.
+    assert not {p.data_ptr() for p in backbone.parameters()} & {p.data_ptr() for p in model.parameters()}
 
 
 @pytest.mark.parametrize("surgery", SURGERIES)

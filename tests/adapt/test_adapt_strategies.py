@@ -102,7 +102,7 @@ def test_the_last_third_learns_on_plain_images():
     plan = LastStages().plan(VIT, BUDGET)
     assert set(plan.phases[0].lr) == {*VIT[-5:], HEAD}
     assert plan.augment == "none"
-    assert set(LastStages(count=1).plan(RESNET, BUDGET).phases[0].lr) == {"layer4", HEAD}
+    assert set(LastStages(stages=1).plan(RESNET, BUDGET).phases[0].lr) == {"layer4", HEAD}
 
 
 def test_no_more_views_are_drawn_than_epochs_look_at():
@@ -239,7 +239,7 @@ def test_every_option_changes_the_plan():
     """An option that with_options forgot would be a choice that is swallowed."""
     values = dict(lr=0.5, head_lr=0.5, layer_decay=0.5, optimizer="sgd", weight_decay=0.5, schedule="constant")
     values |= dict(warmup=0.5, penalty="bss", penalty_weight=0.5, label_smoothing=0.5, mixup=0.5, ema=0.5)
-    values |= dict(clip_norm=0.5, augment="flips", patience=5, hidden=(5,), dropout=0.5)
+    values |= dict(clip_norm=0.5, augment="flips", patience=5, hidden=(5,), dropout=0.5, balanced="softmax")
     assert set(values) == {field.name for field in fields(Options)}
     plain = planned(Full(), RESNET, BUDGET)
     for name, value in values.items():

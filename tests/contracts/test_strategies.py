@@ -26,7 +26,7 @@ OTHERS = (
     Gradual(thaws=1),
     Gradual(thaws=100, share=0.9),
     Full(ema=0.5),
-    LastStages(count=1),
+    LastStages(stages=1),
     Lora(rank=1, where="attention"),
     Adapter(rank=64),
 )

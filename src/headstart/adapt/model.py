@@ -1,7 +1,7 @@
 """The model that learns: a copy of a backbone's network, after surgery, and a head on its features.
 
 The loaded backbone is never changed; ``finished`` gives an ordinary backbone back, which plain timm, torchvision or
-transformers can open.
+transformers can open unless adapters or hidden layers were asked for.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from headstart.adapt.grown import Growth, grown
 from headstart.adapt.heads.head import LinearHead
 from headstart.adapt.plan import HEAD, Head, Plan
 from headstart.adapt.surgery import adapter, lora
@@ -111,36 +112,28 @@ def assemble(backbone: Backbone, task: Task, plan: Plan, *, probe: LinearHead | 
     return AdaptedModel(own, head, frozenset(_NETWORK + name for name in added))
 
 
-def can_be_folded(plan: Plan) -> bool:
-    """Whether ``finished`` can give a plain network with a linear head: no adapters, no hidden layers."""
-    return not plan.head.hidden and all(surgery.kind == "lora" for surgery in plan.surgery)
-
-
 def finished(model: AdaptedModel, loaded: Backbone | None = None) -> tuple[Backbone, LinearHead]:
     """The learnt network as an ordinary backbone, LoRA merged into its weights, and its head.
 
     ``model`` is put into eval mode and not changed otherwise.  The card is kept; the record has the hash of the new
     tensors and a note, unless they are those of ``loaded``, because only the head learnt.
-    PlanError PL20 for what no plain network with a linear head can hold (see ``can_be_folded``).
+    Adapters and hidden layers stay in the network, which headstart alone can then open (adapt/grown.py); the head is
+    the last layer in any case.  Without them the network is as plain as it was.
     """
-    layers = [m for m in model.head.modules() if isinstance(m, nn.Linear)]
-    if len(layers) > 1 or adapter.is_in(model.backbone.network):
-        what = "hidden layers in the head" if len(layers) > 1 else "adapters between its layers"
-        raise PlanError(
-            f"PL20 this model has {what}, which {model.backbone.opens_with} cannot open: a saved model is the plain "
-            "network with one linear layer. Use another strategy (LoRA folds into the weights), or keep the result in "
-            "memory for comparison only."
-        )
     model.eval()  # LeViT forgets what it remembers of weights that have changed since
     network = copy.deepcopy(model.backbone.network)
     merged = lora.merge_(network)
+    *hidden, last = (m for m in model.head.modules() if isinstance(m, nn.Linear))
+    width = model.backbone.card.feature_dim
+    growth = Growth(adapter.branches_of(network), width, tuple(layer.out_features for layer in hidden))
+    backbone = grown(model.backbone, network, growth, hidden)
     network.requires_grad_(True)
-    notes = [FINE_TUNED, *([f"LoRA merged into {len(merged)} layers"] if merged else [])]
-    record, now = model.backbone.record, tensors_sha256(network)
+    now = tensors_sha256(network)
     if loaded is None or now != tensors_sha256(loaded.network):
-        record = replace(record, weights_sha256=now, notes=(*record.notes, *notes))
-    backbone = Backbone(model.backbone.card, network, model.backbone.architecture, record)
-    return backbone, LinearHead(_array(layers[0].weight), _array(layers[0].bias))
+        notes = [FINE_TUNED, *([f"LoRA merged into {len(merged)} layers"] if merged else []), *growth.in_words]
+        record = replace(backbone.record, weights_sha256=now, notes=(*backbone.record.notes, *notes))
+        backbone = Backbone(backbone.card, network, backbone.architecture, record)
+    return backbone, LinearHead(_array(last.weight), _array(last.bias))
 
 
 def _head(plan: Head, outputs: int, width: int, probe: LinearHead | None, seed: int) -> nn.Module:

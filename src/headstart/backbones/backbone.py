@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -53,20 +53,36 @@ class Architecture(Protocol):
         ...
 
 
+@dataclass(frozen=True, eq=False)
+class SourceHead:
+    """The linear classifier that the weights came with. weight: (S, D), bias: (S,) float32, for S source classes."""
+
+    weight: np.ndarray
+    bias: np.ndarray
+
+
 class Backbone(nn.Module):
     """A network with its card, its stages and the record of what was loaded.
 
     card: facts, card.input is the preprocessing.  network: built for 0 classes.  It is in eval mode when made.
+    source: the classifier that was left out, where the file held one; co-tuning asks for it.
     """
 
     def __init__(
-        self, card: BackboneCard, network: nn.Module, architecture: Architecture, record: BackboneRecord
+        self,
+        card: BackboneCard,
+        network: nn.Module,
+        architecture: Architecture,
+        record: BackboneRecord,
+        *,
+        source: SourceHead | None = None,
     ) -> None:
         super().__init__()
         self.card = card
         self.network = network
         self.architecture = architecture
         self.record = record
+        self.source = source
         self.stages = stages_of(network)
         check_stages(network, self.stages)
         self.eval()
@@ -90,7 +106,8 @@ class Backbone(nn.Module):
 
     def with_input(self, spec: ImageSpec) -> Backbone:
         """The same network (shared weights) fed with another preprocessing."""
-        return Backbone(replace(self.card, input=spec), self.network, self.architecture, self.record)
+        card = replace(self.card, input=spec)
+        return Backbone(card, self.network, self.architecture, self.record, source=self.source)
 
     def random_copy(self, seed: int) -> Backbone:
         """The same architecture, freshly initialised; the control for 'did the pretrained weights help?'."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from headstart.backbones.backbone import Architecture, Backbone, build_seeded, record_of
+from headstart.backbones.backbone import Architecture, Backbone, SourceHead, build_seeded, record_of
 from headstart.backbones.card import BackboneCard, Weights
 from headstart.backbones.checkpoint import Checkpoint, read_checkpoint
 from headstart.base.errors import CheckpointMismatch, listed, shown
@@ -26,11 +26,15 @@ _BESIDE = ("AuxLogits.", "aux1.", "aux2.", "head_dist.", "decoder_", "mask_token
 
 @dataclass(frozen=True)
 class LoadReport:
-    """matched: tensors copied from the file.  expected: tensors the network needs."""
+    """matched: tensors copied from the file.  expected: tensors the network needs.
+
+    source: the linear classifier that was left out, where the file holds exactly one.
+    """
 
     matched: int
     expected: int
     notes: tuple[str, ...]
+    source: SourceHead | None = None
 
 
 def load_file(card: BackboneCard, architecture: Architecture, path: Path, *, own: bool = False) -> Backbone:
@@ -75,7 +79,8 @@ def with_checkpoint(
         matched=report.matched,
         notes=(*checkpoint.notes, *report.notes),
     )
-    return Backbone(card, network, architecture, record)
+    source = report.source if report.source and report.source.weight.shape[1] == card.feature_dim else None
+    return Backbone(card, network, architecture, record, source=source)
 
 
 def head_names(architecture: Architecture, network: nn.Module) -> tuple[str, ...]:
@@ -118,7 +123,18 @@ def load_into(
     with torch.no_grad():
         for name, tensor in fitting.items():
             wanted[name].copy_(tensor)
-    return LoadReport(len(fitting), len(wanted), tuple(notes))
+    return LoadReport(len(fitting), len(wanted), tuple(notes), _source({name: named[name] for name in in_head}))
+
+
+def _source(head: Mapping[str, Tensor]) -> SourceHead | None:
+    """The one linear layer of these tensors; a 1 × 1 convolution is one, too."""
+    weights = [t for t in head.values() if t.ndim > 1]
+    biases = [t for t in head.values() if t.ndim == 1]
+    if len(weights) != 1 or len(biases) > 1 or weights[0][0].numel() != weights[0].shape[1]:
+        return None
+    weight = weights[0].flatten(1).float()
+    bias = biases[0].float() if biases else weight.new_zeros(len(weight))
+    return SourceHead(weight.numpy(), bias.numpy()) if len(bias) == len(weight) else None
 
 
 def _best_renaming(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> tuple[str, str]:

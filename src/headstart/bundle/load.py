@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -158,19 +158,36 @@ def _check_fits(places: Mapping[str, Tensor], state: Mapping[str, Tensor], *, wh
 
 def _architecture(folder: Path, manifest: Manifest) -> Architecture:
     """How the library named by ``opens_with`` builds the network; from plain settings of config.json only."""
-    from headstart.backbones.sources import timm, torchvision, transformers
-
-    read: dict[str, Callable[..., Architecture]] = {
-        "timm": timm.architecture_from,
-        "torchvision": torchvision.architecture_from,
-        "transformers": transformers.architecture_from,
-    }
     where = shown(folder / CONFIG)
-    if manifest.opens_with not in read:
-        raise BundleError(f"CK25 {where}: networks of '{manifest.opens_with}' cannot be built by this headstart.")
     try:
-        return read[manifest.opens_with](read_json_file(folder, CONFIG), where=where)
+        return _built_by(manifest.opens_with, read_json_file(folder, CONFIG), where)
     except Refused as error:
         raise BundleError(str(error)) from error
     except DataError as error:
         raise BundleError(f"CK25 {error}") from error
+
+
+def _built_by(library: object, config: Any, where: str) -> Architecture:
+    """By a library, or by one of them with changes of ours on top, which may lie on each other."""
+    from headstart.adapt import grown
+    from headstart.backbones import restructure
+    from headstart.backbones.sources import timm, torchvision, transformers
+
+    if not isinstance(config, Mapping):
+        raise DataError(f"{where}: expected a table of keys.")
+    libraries: dict[str, Callable[..., Architecture]] = {
+        "timm": timm.architecture_from,
+        "torchvision": torchvision.architecture_from,
+        "transformers": transformers.architecture_from,
+    }
+    ours: dict[str, Callable[..., Architecture]] = {
+        "structure": restructure.architecture_from,
+        "grown": grown.architecture_from,
+    }
+    if library in libraries:
+        return libraries[str(library)](config, where=where)
+    if library != "headstart" or config.get("kind") not in ours:
+        what = library if library != "headstart" else f"headstart, {config.get('kind')}"
+        raise DataError(f"{where}: networks of '{shown(what)}' cannot be built by this headstart.")
+    inner = _built_by(config.get("inner_library"), config.get("inner"), where)
+    return ours[str(config["kind"])](inner, config.get("changes"), where=where)

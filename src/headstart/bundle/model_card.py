@@ -18,6 +18,7 @@ from headstart.records.evaluation import Evaluation
 
 HOME = "https://github.com/headstart-learn/headstart"
 TUNED = "fine-tuned by headstart"  # note of a BackboneRecord whose tensors are not those that were loaded
+ONE_CHANNEL = "1 channel"  # note of one whose first layer was summed over colours
 MOST_CLASSES = 100  # rows of the table; labels.json has them all
 
 _MEANING = {
@@ -124,9 +125,13 @@ def _what(manifest: Manifest, card: BackboneCard) -> str:
             f"parameters, pretrained on {_text(backbone.trained_on)} and "
             + ("then fine-tuned for this task." if _is_tuned(manifest) else "kept frozen."),
             _head(manifest),
-            f"It sees RGB images of {spec.size} × {spec.size} pixels, {_fit_in_words(spec)}.",
+            f"It sees {_colours(manifest)} of {spec.size} × {spec.size} pixels, {_fit_in_words(spec)}.",
         ]
     )
+
+
+def _colours(manifest: Manifest) -> str:
+    return "RGB images as grey pictures (their luminance)" if ONE_CHANNEL in manifest.backbone.notes else "RGB images"
 
 
 def _head(manifest: Manifest) -> str:
@@ -285,9 +290,37 @@ def _without_headstart(manifest: Manifest) -> str:
         "transformers": _transformers_lines,
     }.get(manifest.opens_with)
     if code is None:
-        return ""
+        return _headstart_alone(manifest)
     lines = code(manifest).strip()
     return f"## Open it without headstart\n\nIn this folder (or write its path for `.`):\n\n```python\n{lines}\n```"
+
+
+def _headstart_alone(manifest: Manifest) -> str:
+    """Why no other program opens the folder, and how one without headstart may still run the network."""
+    spec = manifest.input
+    return f"""## Why it does not open without headstart
+
+The network is `{_code(manifest.backbone.architecture)}`: its library has no word for that structure, so its own loader
+cannot build it, and `model.safetensors` alone is not enough. `config.json` states what was changed, without code.
+To run it where headstart is not installed, export it once where it is:
+
+```python
+import headstart
+from headstart.bundle.export import export_pt2
+
+export_pt2(headstart.load("."), "model.pt2")
+```
+
+and there, with torch alone, on RGB pictures of {spec.size} × {spec.size} pixels
+({_fit_in_words(spec)}):
+
+```python
+import torch
+
+network = torch.export.load("model.pt2").module()
+pixels = torch.zeros(1, {spec.size}, {spec.size}, 3, dtype=torch.uint8)  # your pictures
+print(network(pixels){_TO_SCORES[manifest.task.name]})
+```"""
 
 
 def _timm_lines(manifest: Manifest) -> str:

@@ -80,6 +80,12 @@ def fit(
     mixup: o.MixupAlpha = None,
     ema: o.Ema = None,
     augment: o.Augment = None,
+    hidden: o.Hidden = None,
+    dropout: o.Dropout = None,
+    set_field: o.SetField = None,
+    cut_at: o.CutAt = None,
+    pooling: o.PoolingName = None,
+    channels: o.Channels = 3,
     patience: o.Patience = None,
     resume: o.Resume = False,
     target: o.Target = None,
@@ -104,6 +110,8 @@ def fit(
 ) -> None:
     """Learn from labelled examples: features once, heads compared, the best one saved with its evidence."""
     from headstart.adapt.strategies import Options
+    from headstart.adapt.strategies.fields import parsed
+    from headstart.backbones.structure import Structure
     from headstart.cli.show import Screen, emit
     from headstart.workflow.config import Balance, DataConfig, FitConfig, TaskName, TuneConfig
     from headstart.workflow.fit import fit as story
@@ -121,6 +129,8 @@ def fit(
         mixup=mixup,
         ema=ema,
         augment=augment,
+        hidden=widths_of(hidden) if hidden else None,
+        dropout=dropout,
         patience=patience,
     )
 
@@ -146,7 +156,9 @@ def fit(
             batch_size=batch_size,
             precision=one_of("--precision", precision, ("auto", "float32", "bf16")),
             options=options,
+            fields=parsed(set_field or []),
         ),
+        structure=Structure(cut_at, pooling, channels),  # type: ignore[arg-type]  # as for Options
         backbone=backbone,
         weights=weights,
         balance=one_of("--balance", balance, get_args(Balance)),
@@ -186,6 +198,16 @@ def one_of(option: str, word: str, words: tuple[str, ...]) -> Any:
     if word not in words:
         raise DataError(f"CF23 {option} is '{shown(word)}'; it can be {', '.join(words)}.{did_you_mean(word, words)}")
     return word
+
+
+def widths_of(words: str) -> tuple[int, ...]:
+    """'256' or '256,64' as widths of hidden layers."""
+    from headstart.base.errors import DataError, shown
+
+    try:
+        return tuple(int(word) for word in words.split(","))
+    except ValueError:
+        raise DataError(f"CF23 --hidden is '{shown(words)}'; it can be 256, or 256,64 for two layers.") from None
 
 
 def seconds_of(words: str) -> float:

@@ -68,7 +68,41 @@ DropUnlabelled = Annotated[
 ]
 MaxPixels = Annotated[int, typer.Option("--max-pixels", help="Larger pictures are left out.", rich_help_panel=_DATA)]
 
+_SHAPE = "The structure of the network"
+CutAt = Annotated[
+    str | None,
+    typer.Option(
+        "--cut-at",
+        help="Last stage that is kept; layers above it are removed.",
+        metavar="STAGE",
+        rich_help_panel=_SHAPE,
+    ),
+]
+PoolingName = Annotated[
+    str | None,
+    typer.Option("--pooling", help="avg, max, avgmax or token (default: the network's own).", rich_help_panel=_SHAPE),
+]
+Channels = Annotated[
+    int, typer.Option("--channels", help="3, or 1 to feed pictures as grey ones.", rich_help_panel=_SHAPE)
+]
+Hidden = Annotated[
+    str | None,
+    typer.Option("--hidden", help="Widths of hidden layers of the head: 256 or 256,64.", rich_help_panel=_SHAPE),
+]
+Dropout = Annotated[
+    float | None, typer.Option("--dropout", help="Before the layers of the head.", rich_help_panel=_SHAPE)
+]
+
 _TUNE = "Fine-tuning"
+SetField = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="A field of the strategy itself, such as rank=8 of lora; may be given several times.",
+        metavar="NAME=VALUE",
+        rich_help_panel=_TUNE,
+    ),
+]
 Strategy = Annotated[
     str | None,
     typer.Option(
@@ -101,7 +135,9 @@ ScheduleName = Annotated[
     str | None, typer.Option("--schedule", help="cosine, step or constant.", rich_help_panel=_TUNE)
 ]
 Warmup = Annotated[float | None, typer.Option("--warmup", help="Share of each phase.", rich_help_panel=_TUNE)]
-PenaltyName = Annotated[str | None, typer.Option("--penalty", help="none, l2-sp, bss or delta.", rich_help_panel=_TUNE)]
+PenaltyName = Annotated[
+    str | None, typer.Option("--penalty", help="none, l2-sp, bss, delta or co-tuning.", rich_help_panel=_TUNE)
+]
 LabelSmoothing = Annotated[
     float | None, typer.Option("--label-smoothing", help="From 0 to below 1.", rich_help_panel=_TUNE)
 ]

@@ -24,6 +24,7 @@ def plan(
     ] = "lp-ft",
     backbone: Annotated[str, typer.Option("--backbone", "-b", help="Name from 'headstart models'.")] = "auto",
     weights: Annotated[str | None, typer.Option("--weights", help="Local file with the parameters.")] = None,
+    balance: Annotated[str, typer.Option("--balance", help="auto, none, weights or logit-adjust.")] = "auto",
     epochs: o.Epochs = None,
     batch_size: o.BatchSize = None,
     lr: o.Lr = None,
@@ -32,6 +33,12 @@ def plan(
     optimizer: o.OptimizerName = None,
     penalty: o.PenaltyName = None,
     augment: o.Augment = None,
+    hidden: o.Hidden = None,
+    dropout: o.Dropout = None,
+    set_field: o.SetField = None,
+    cut_at: o.CutAt = None,
+    pooling: o.PoolingName = None,
+    channels: o.Channels = 3,
     target: o.Target = None,
     path_column: o.PathColumn = None,
     split_column: o.SplitColumn = None,
@@ -45,11 +52,13 @@ def plan(
     debug: o.Debug = False,
 ) -> None:
     """Show a strategy's plan for this data as a table: what learns, at which rate, for how many steps."""
-    from headstart.adapt.strategies import Options
+    from headstart.adapt.strategies import Options, by_name, fields_of
+    from headstart.adapt.strategies.fields import parsed
+    from headstart.backbones.structure import Structure
     from headstart.base.config import to_dict
-    from headstart.cli.fit import one_of
+    from headstart.cli.fit import one_of, widths_of
     from headstart.cli.show import Screen, emit, line
-    from headstart.workflow.config import DataConfig, FitConfig, TaskName, TuneConfig
+    from headstart.workflow.config import Balance, DataConfig, FitConfig, TaskName, TuneConfig
     from headstart.workflow.planning import plan as story
 
     options = Options(
@@ -59,6 +68,8 @@ def plan(
         optimizer=optimizer,  # type: ignore[arg-type]  # Options says what is wrong with a word
         penalty=penalty,  # type: ignore[arg-type]
         augment=augment,
+        hidden=widths_of(hidden) if hidden else None,
+        dropout=dropout,
     )
     config = FitConfig(
         data=DataConfig(
@@ -70,7 +81,11 @@ def plan(
             encoding=encoding,
             allow_empty=True,
         ),
-        tuning=TuneConfig(strategy=strategy, epochs=epochs, batch_size=batch_size, options=options),
+        structure=Structure(cut_at, pooling, channels),  # type: ignore[arg-type]  # as for Options
+        tuning=TuneConfig(
+            strategy=strategy, epochs=epochs, batch_size=batch_size, options=options, fields=parsed(set_field or [])
+        ),
+        balance=one_of("--balance", balance, get_args(Balance)),
         backbone=backbone,
         weights=weights,
         seed=seed,
@@ -86,3 +101,7 @@ def plan(
     line(f"{found.backbone}, {found.n:,} training examples", "bold")
     for words in found.description.text.splitlines():
         line(words)
+    fields = fields_of(by_name(strategy, config.tuning.fields))
+    if fields:
+        said = ", ".join(f"{name}={'by the network' if value is None else value}" for name, value in fields.items())
+        line(f"fields of {strategy} (--set): {said}")

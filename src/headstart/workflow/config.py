@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from headstart.adapt.strategies import Options, by_name
+from headstart.adapt.strategies import Field, Options, by_name
+from headstart.backbones.structure import Structure
 from headstart.base.errors import DataError, PlanError, shown
 
 Balance = Literal["auto", "none", "weights", "logit-adjust"]
@@ -40,6 +42,7 @@ class DataConfig:
 
 
 NO_WISHES = Options()
+AS_PUBLISHED = Structure()
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class TuneConfig:
     epochs, batch_size: of one training; None: by the number of examples.
     precision: of training; 'auto' takes bfloat16 where a short timing shows that it pays.
     options: explicit choices, which always win.
+    fields: of the strategy itself, by name, where they shall not be its defaults: {'rank': 8} of lora.
     """
 
     strategy: str = "probe"
@@ -59,10 +63,21 @@ class TuneConfig:
     batch_size: int | None = None
     precision: Literal["auto", "float32", "bf16"] = "auto"
     options: Options = NO_WISHES
+    fields: Mapping[str, Field] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.strategy not in ("probe", "auto"):
-            by_name(self.strategy)  # a wrong name is said before any work
+            by_name(self.strategy, self.fields)  # a wrong name is said before any work
+        elif self.fields:
+            raise PlanError(
+                f"PL61 --set {shown(next(iter(self.fields)))} has no effect: '{self.strategy}' has no fields of its "
+                "own. Choose a strategy by name, such as lora."
+            )
+        if self.strategy == "auto" and self.options.hidden:
+            raise PlanError(
+                "PL65 hidden layers have no place on the ladder: it saves weights between those of the probe and the "
+                "tuned ones, and the probe has none. Leave --hidden out, or take a strategy by name, such as lp-ft."
+            )
         for name in ("time_s", "epochs", "batch_size"):
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -81,7 +96,7 @@ class TuneConfig:
 class FitConfig:
     """backbone: a name of the catalogue, or 'auto' (the first of the starter set that is here).
 
-    tuning: what comes after the frozen probe.
+    structure: how the network is changed before anything is learnt.  tuning: what comes after the frozen probe.
     weights: local file for the backbone's parameters.  test_share: of the examples, sealed until the end.
     folds: of the cross-validation that chooses.  resamples: of the bootstrap.
     random_baseline: compare with a randomly initialised copy ('full' on all examples, 'auto' on a subsample).
@@ -89,6 +104,7 @@ class FitConfig:
     """
 
     data: DataConfig = DataConfig()
+    structure: Structure = AS_PUBLISHED
     tuning: TuneConfig = TuneConfig()
     backbone: str = "auto"
     weights: str | None = None

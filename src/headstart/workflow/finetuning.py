@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from headstart.adapt.calibration import fit_temperature
 from headstart.adapt.heads.choose import Chosen
-from headstart.adapt.model import can_be_folded
 from headstart.adapt.plan import Budget, Plan, default_budget
 from headstart.adapt.strategies import by_name, planned
 from headstart.adapt.strategies.strategy import Strategy
@@ -28,6 +28,7 @@ from headstart.features.choose import best_device
 from headstart.inputs.decoded import decode_pictures
 from headstart.records.ladder import LadderRecord, Rung
 from headstart.records.run import Ownership, RunFolder
+from headstart.tasks.task import Task
 from headstart.training.checkpoint import Checkpoints, NoCheckpoints
 from headstart.training.loop import LoopSettings
 from headstart.workflow.clock import Deadline
@@ -39,6 +40,11 @@ from headstart.workflow.tuning import COSTED, Ground, Tuned, logits_of, relative
 
 PARTS = 3  # of the nested cross-validation, where there is no test part
 HELD = 0.15  # share of the training rows on which a strategy asked for by name is calibrated
+# Way to balance heads → way to balance the loss, by task; others are left as they are.
+LOSSES: Mapping[str, Mapping[str, Literal["weights", "softmax"]]] = {
+    "classification": {"weights": "weights", "logit-adjust": "softmax"},
+    "multilabel": {"weights": "weights"},
+}
 STEP_SHARE = 0.9  # of the time of a strategy asked for by name that its steps may take
 
 
@@ -108,15 +114,19 @@ def learn(
     chosen: the head that won on these rows.  seconds: for all of it.  ownership: of the run folder, where a training
     that was asked for by name keeps its checkpoints; without it, it keeps none.
     """
-    tuning, task = config.tuning, ground.known.task
+    task = ground.known.task
+    tuning = balanced(config.tuning, config.balance, chosen.record.balance, task)
     metric = config.metric or task.headline
     deadline = Deadline(seconds)
+    if tuning.options.balanced not in (None, "none"):
+        ground.observer(Said(_balanced_words(tuning)))
     if tuning.strategy == "auto":
         wish = Wish(tuning.options, metric, config.resamples, tuning.batch_size, tuning.epochs)
         climbed = climb(ground, rows, chosen, wish, deadline)
         if climbed.tuned is None:
-            return Learnt(None, chosen, climbed.record)
-        return Learnt(climbed.tuned, _with_head(chosen, climbed.tuned, climbed.temperature), climbed.record)
+            return Learnt(None, chosen, _said(climbed.record, tuning))
+        head = _with_head(chosen, climbed.tuned, climbed.temperature)
+        return Learnt(climbed.tuned, head, _said(climbed.record, tuning))
     kept: Checkpoints | NoCheckpoints = NoCheckpoints()
     run = RunFolder(ownership.path.parent) if ownership is not None else None
     if run is not None:
@@ -184,7 +194,48 @@ def _as_asked(
         notes=ground.notes,
         history=tuned.history,
     )
-    return Learnt(tuned, _with_head(chosen, tuned, temperature), record)
+    return Learnt(tuned, _with_head(chosen, tuned, temperature), _said(record, tuning))
+
+
+def check_tuning(backbone: Backbone, tuning: TuneConfig, task: Task) -> None:
+    """PlanError PL66 for what this network or this task has no place for; said before any picture is read."""
+    if tuning.options.penalty != "co-tuning":
+        return
+    if task.name != "classification":
+        raise PlanError(
+            "PL66 penalty 'co-tuning' relates classes to those that the network was trained on; a "
+            f"{task.name} task has none. Choose 'l2-sp', 'bss' or 'delta'."
+        )
+    if backbone.source is None:
+        raise PlanError(
+            f"PL66 penalty 'co-tuning' needs the classifier that the weights came with, and {backbone.card.name} has "
+            "none on its features: it was published without one, its structure was changed, or its weights are random. "
+            "Choose 'l2-sp', 'bss' or 'delta', or another network, such as package/efficientnet-lite0."
+        )
+
+
+def balanced(tuning: TuneConfig, asked: str, by_the_probe: str, task: Task) -> TuneConfig:
+    """``tuning`` with a loss that counts classes as --balance says; a choice in its options stays.
+
+    asked: of --balance; 'auto' takes what the probe's cross-validation kept.  by_the_probe: of its HeadRecord.
+    Logit adjustment becomes balanced softmax, its counterpart in training (Ren et al. 2020): the probe's head, whose
+    bias was shifted by minus the log share of each class, then starts where plain softmax would have had it.
+    """
+    way = by_the_probe if asked == "auto" or task.name == "classification" else asked
+    if tuning.options.balanced is not None or task.name not in LOSSES or way not in LOSSES[task.name]:
+        return tuning
+    return replace(tuning, options=replace(tuning.options, balanced=LOSSES[task.name][way]))
+
+
+def _balanced_words(tuning: TuneConfig) -> str:
+    how = {"weights": "counts every class alike", "softmax": "is balanced softmax, for classes of uneven size"}
+    return f"the loss of the training {how[str(tuning.options.balanced)]}, as the head does"
+
+
+def _said(record: LadderRecord, tuning: TuneConfig) -> LadderRecord:
+    if tuning.options.balanced in (None, "none"):
+        return record
+    return replace(record, notes=(*record.notes, _balanced_words(tuning)))
 
 
 def for_fewer(config: FitConfig, n: int) -> FitConfig:
@@ -208,13 +259,9 @@ def plan_of(backbone: Backbone, tuning: TuneConfig, n: int, classes: int, strate
 
 def _planned(backbone: Backbone, tuning: TuneConfig, budget: Budget, strategy: Strategy | None = None) -> Plan:
     """Without patience nothing is validated: the last weights are kept, and no row is chosen by."""
-    plan = planned(strategy or by_name(tuning.strategy), [s.name for s in backbone.stages], budget, tuning.options)
-    if not can_be_folded(plan):
-        what = "hidden layers in the head" if plan.head.hidden else "adapters"
-        raise PlanError(
-            f"PL64 a model with {what} cannot be saved yet: a saved model is the plain network with one linear layer, "
-            "which other programs open. Take a strategy whose result is that, such as lora."
-        )
+    plan = planned(
+        strategy or by_name(tuning.strategy, tuning.fields), [s.name for s in backbone.stages], budget, tuning.options
+    )
     return plan if plan.patience else replace(plan, validations=0)
 
 

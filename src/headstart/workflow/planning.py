@@ -13,11 +13,12 @@ from headstart.base.errors import DataError, PlanError
 from headstart.base.progress import QUIET, Observer
 from headstart.workflow.config import FitConfig
 from headstart.workflow.inspect import inspect
+from headstart.workflow.reading import read, task_of
 
 
 @dataclass(frozen=True)
 class Planned:
-    """plan as the value that would be carried out, and how it reads. backbone: name of the network."""
+    """plan as the value that would be carried out, and how it reads. backbone: the network in words."""
 
     plan: Plan
     description: Description
@@ -39,20 +40,27 @@ def plan(
             f"PL63 '{config.tuning.strategy}' has no plan of its own: the probe trains no network, and the ladder "
             "chooses as it goes. Name a strategy, such as --strategy lp-ft."
         )
-    found = inspect(data, y, config=config, cache=cache, observer=observer)
+    dataset = read(data, y, config.data)
+    found = inspect(dataset, config=config, cache=cache, observer=observer)
     if found.split is None:
         raise DataError(found.problem)
     from headstart.adapt.model import assemble
     from headstart.backbones.catalogue import catalogue
+    from headstart.backbones.restructure import structured
     from headstart.tasks.classification import Classification
-    from headstart.workflow.choose_backbone import choose_backbone
-    from headstart.workflow.finetuning import learning_rows, plan_of
+    from headstart.workflow.choose_backbone import choose_backbone, network_words
+    from headstart.workflow.finetuning import balanced, check_tuning, learning_rows, plan_of
 
     name = choose_backbone(config.backbone, catalogue)
-    backbone = catalogue.load(name, weights=Path(config.weights) if config.weights else None, offline=config.offline)
+    weights = Path(config.weights) if config.weights else None
+    backbone = structured(catalogue.load(name, weights=weights, offline=config.offline), config.structure)
     outputs = max(1, len(found.audit.counts))
     n = learning_rows(len(found.split.train))
-    made = plan_of(backbone, config.tuning, n, outputs)
+    kind = task_of(dataset)
+    check_tuning(backbone, config.tuning, kind)
+    # What 'auto' takes is decided by the probe's cross-validation, and there is no probe here.
+    asked = "none" if config.balance == "auto" else config.balance
+    made = plan_of(backbone, balanced(config.tuning, asked, asked, kind), n, outputs)
     # The model is assembled (and thrown away) so that what surgery adds is counted, not guessed.
     task = Classification(tuple(str(i) for i in range(outputs)))
     model = assemble(backbone, task, replace(made, head=replace(made.head, start="random")), probe=None, seed=0)
@@ -68,4 +76,4 @@ def plan(
             "added": {s: sum(p.numel() for key, p in f if key in model.added) for s, f in counted.items()},
         },
     )
-    return Planned(made, description, backbone.card.name, n)
+    return Planned(made, description, network_words(backbone.card), n)

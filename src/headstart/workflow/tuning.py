@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from headstart.adapt.heads.head import LinearHead
 from headstart.adapt.interpolate import interpolated
 from headstart.adapt.model import AdaptedModel, assemble, finished
-from headstart.adapt.penalties import Penalties, References, penalties_for
+from headstart.adapt.penalties import Penalties, References, SourceClassifier, penalties_for, relationship
 from headstart.adapt.plan import HEAD, Loss, Phase, Plan
 from headstart.backbones.backbone import Backbone, tensors_sha256
 from headstart.backbones.cut import Cut, cut_for
@@ -118,7 +118,7 @@ def tune(
     model = assemble(ground.backbone, task, plan, probe=start, seed=ground.seed)
     y = units.learnt(known.y[rows])
     loss = loss_for(task, plan.loss, y=y)
-    references = References(ground.backbone)
+    references = References(ground.backbone, source=source_classes(ground, plan, rows))
 
     def penalties(phase: Phase, module: nn.Module) -> Penalties:
         return penalties_for(phase, model, module, references)
@@ -142,6 +142,20 @@ def tune(
     )
     backbone, head = finished(model.to("cpu"), ground.backbone)
     return Tuned(backbone, units.raw_head(head), plan, trained.history)
+
+
+def source_classes(ground: Ground, plan: Plan, rows: np.ndarray) -> SourceClassifier | None:
+    """For co-tuning: the classifier that came with the weights, and how often its classes go with those of ``rows``.
+
+    None where no phase asks for it, or the weights came without one (penalties_for says so then).
+    """
+    source, known = ground.backbone.source, ground.known
+    asked = any(penalty.kind == "co-tuning" for phase in plan.phases for penalty in phase.penalties)
+    if source is None or not asked:
+        return None
+    logits = known.X[rows] @ source.weight.T + source.bias
+    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return SourceClassifier(source.weight, source.bias, relationship(shares, known.y[rows], classes=known.task.outputs))
 
 
 def step_seconds(history: History) -> float:

@@ -5,11 +5,13 @@ plan = planned(by_name("lp-ft"), stages, budget, Options(lr=3e-5))
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from headstart.adapt.plan import Budget, Plan
 from headstart.adapt.strategies.adapter import Adapter
 from headstart.adapt.strategies.bias import Bias
+from headstart.adapt.strategies.fields import Field, fields_of, with_fields
 from headstart.adapt.strategies.full import Full
 from headstart.adapt.strategies.gradual import Gradual
 from headstart.adapt.strategies.last_stages import LastStages
@@ -25,6 +27,7 @@ __all__ = [
     "STRATEGIES",
     "Adapter",
     "Bias",
+    "Field",
     "Full",
     "Gradual",
     "LastStages",
@@ -35,7 +38,9 @@ __all__ = [
     "Strategy",
     "Surgical",
     "by_name",
+    "fields_of",
     "planned",
+    "with_fields",
     "with_options",
 ]
 
@@ -52,11 +57,14 @@ STRATEGIES: tuple[Strategy, ...] = (
 )
 
 
-def by_name(name: str) -> Strategy:
-    """The strategy of that name with its defaults; PlanError PL09 for an unknown one."""
+def by_name(name: str, chosen: Mapping[str, Field] = MappingProxyType({})) -> Strategy:
+    """The strategy of that name, its fields as ``chosen`` or by default; PlanError PL09 for an unknown one.
+
+    PL14 for a field that it has not, or a value that the field cannot hold.
+    """
     for strategy in STRATEGIES:
         if strategy.name == name:
-            return strategy
+            return with_fields(strategy, chosen)
     names = [strategy.name for strategy in STRATEGIES]
     raise PlanError(f"PL09 no strategy '{shown(name)}'.{did_you_mean(name, names)} There are: {', '.join(names)}.")
 

@@ -45,6 +45,7 @@ class Options:
     optimizer: with 'sgd', default rates are ten times those of Adam; chosen rates are taken as they are.
     weight_decay: at least 0.  schedule, warmup: of every phase; warmup is a share of the phase in [0, 1).
     penalty: 'none' takes a strategy's own away.  penalty_weight: of the penalty chosen here.
+    balanced: how the loss counts classes, as in Loss; ``fit`` sets it from --balance.
     label_smoothing: in [0, 1).  mixup: α of its Beta distribution, 0 is off.
     ema: half-life of the mean of the weights as a share of all steps in [0, 1), 0 is off.
     clip_norm: of all gradients together, 0 is off.  augment: name of a policy, 'auto' or 'none'.
@@ -61,6 +62,7 @@ class Options:
     warmup: float | None = None
     penalty: Literal["none", "l2-sp", "bss", "delta", "co-tuning"] | None = None
     penalty_weight: float | None = None
+    balanced: Literal["none", "weights", "softmax"] | None = None
     label_smoothing: float | None = None
     mixup: float | None = None
     ema: float | None = None
@@ -95,6 +97,7 @@ def with_options(plan: Plan, options: Options, stages: Sequence[str]) -> Plan:
         ),
         loss=replace(
             plan.loss,
+            balanced=_chosen(options.balanced, plan.loss.balanced),
             label_smoothing=_chosen(options.label_smoothing, plan.loss.label_smoothing),
             mixup=_chosen(options.mixup, plan.loss.mixup),
         ),
@@ -127,6 +130,11 @@ def _check_place(plan: Plan, options: Options) -> None:
             f"PL13 {chosen[0]} = {shown(getattr(options, chosen[0]))} has no effect: '{shown(plan.strategy)}' trains "
             f"the head alone. Leave it out{' or choose head_lr' if chosen[0] == 'lr' else ''}, or take a strategy "
             "that trains the network, such as lp-ft."
+        )
+    if options.hidden and not any(HEAD in phase.lr for phase in plan.phases):
+        raise PlanError(
+            f"PL13 hidden = {shown(options.hidden)}: hidden layers start at random, and no phase of "
+            f"'{shown(plan.strategy)}' trains the head. Leave them out, or take a strategy that does, such as lp-ft."
         )
     if options.penalty == "l2-sp" and all(p.only == "added" for p in plan.phases if network_stages(p)):
         raise PlanError(
@@ -196,6 +204,7 @@ _WORDS = {
     "optimizer": tuple(OPTIMIZERS),
     "schedule": ("cosine", "step", "constant"),
     "penalty": ("none", *PENALTIES),
+    "balanced": ("none", "weights", "softmax"),
 }
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -42,7 +43,7 @@ class Adapter(nn.Module):
         self.width = shape[1] if self.layout == "channels first" else shape[-1]
         self.grid = math.isqrt(shape[1]) if self.layout == "tokens" else 0
         self.prefix = shape[1] - self.grid**2 if self.layout == "tokens" else 0
-        self.scale = scale
+        self.scale, self.shape = scale, tuple(shape)
         rank = min(rank, self.width)
         self.down = nn.utils.skip_init(nn.Linear, self.width, rank)
         self.conv = nn.utils.skip_init(
@@ -95,16 +96,41 @@ def inject_(backbone: Backbone, stages: Sequence[Stage], surgery: Surgery, seed:
         )
     added = []
     for name, shape in blocks.items():
-        block = network.get_submodule(name)
-        branch = Adapter(shape, surgery.rank, scale=surgery.alpha / surgery.rank, seed=number(seed, name))
-        block.add_module(NAME, branch.to(next(block.parameters())))
-        block.register_forward_hook(_add_branch)
-        added += [f"{name}.{NAME}.{parameter}" for parameter, _ in branch.named_parameters()]
+        branch = Branch(name, tuple(shape), surgery.rank, surgery.alpha / surgery.rank)
+        made = attach_(network, branch, number(seed, name))
+        added += [f"{name}.{NAME}.{parameter}" for parameter, _ in made.named_parameters()]
     return added
 
 
-def is_in(network: nn.Module) -> bool:
-    return any(isinstance(module, Adapter) for module in network.modules())
+@dataclass(frozen=True)
+class Branch:
+    """Where a branch stands and what it needs to be made again. shape: of its input, for a batch of 1.
+
+    scale: what its output counts, alpha / rank.
+    """
+
+    block: str
+    shape: tuple[int, ...]
+    rank: int
+    scale: float
+
+
+def attach_(network: nn.Module, branch: Branch, seed: int) -> Adapter:
+    """Puts an adapter beside a block of ``network``; AttributeError where there is no such block."""
+    block = network.get_submodule(branch.block)
+    made = Adapter(torch.Size(branch.shape), branch.rank, scale=branch.scale, seed=seed)
+    block.add_module(NAME, made.to(next(block.parameters())))
+    block.register_forward_hook(_add_branch)
+    return made
+
+
+def branches_of(network: nn.Module) -> tuple[Branch, ...]:
+    """The branches in ``network``, in the order of its modules."""
+    return tuple(
+        Branch(name.rpartition(".")[0], module.shape, module.down.out_features, module.scale)
+        for name, module in network.named_modules()
+        if isinstance(module, Adapter)
+    )
 
 
 def _add_branch(block: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> Tensor:
