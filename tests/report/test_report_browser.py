@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from report_page import parsed, skeleton
-from report_runs import VARIANTS, fine_tuned
+from report_runs import VARIANTS, proved
 from test_report_escaping import PAYLOADS, PIXEL, plant
 
 from headstart.records.run import RunFolder
@@ -74,7 +74,7 @@ def test_no_variant_scrolls_sideways_or_complains(tmp_path: Path) -> None:
 
 def test_a_report_full_of_payloads_stays_as_it_was(tmp_path: Path) -> None:
     """Each field holds another of the 64 payloads; the browser's tree must be the parser's, and the console silent."""
-    run = RunFolder(fine_tuned(tmp_path / "run", thumbnail=lambda label, id: PIXEL).path)
+    run = RunFolder(proved(tmp_path / "run", thumbnail=lambda label, id: PIXEL).path)
     plant(run, PAYLOADS)
     html.write_report(run)
     before = skeleton(parsed(html.render(contents(run))))

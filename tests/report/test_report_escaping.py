@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from report_page import parsed, skeleton, words
-from report_runs import fine_tuned
+from report_runs import proved
 
 from headstart.records.run import RunFolder
 from headstart.report import html, plots
@@ -28,6 +28,7 @@ CLOSED = {
     "split.json": {"how"},
     "heads.json": {"balance"},
     "ladder.json": {"stopped_because"},
+    "proof.json": {"how", "kind", "against"},
     "evaluation.json": {"task", "how"},
     "pictures.json": {"shown", "seen"},
 }
@@ -134,7 +135,7 @@ def plant(run: RunFolder, payloads: Sequence[str]) -> None:
 @pytest.fixture
 def planted(tmp_path: Path) -> Callable[[str], RunFolder]:
     def make(payload: str) -> RunFolder:
-        run = fine_tuned(tmp_path / "textile", thumbnail=lambda label, id: PIXEL)
+        run = proved(tmp_path / "textile", thumbnail=lambda label, id: PIXEL)
         plant(run, [payload])
         return run
 
@@ -143,7 +144,7 @@ def planted(tmp_path: Path) -> Callable[[str], RunFolder]:
 
 @pytest.fixture(scope="module")
 def harmless(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    run = fine_tuned(tmp_path_factory.mktemp("harmless") / "textile", thumbnail=lambda label, id: PIXEL)
+    run = proved(tmp_path_factory.mktemp("harmless") / "textile", thumbnail=lambda label, id: PIXEL)
     plant(run, ["plain"])
     return skeleton(parsed(html.render(contents(run))))
 
@@ -159,7 +160,7 @@ def test_no_text_from_data_becomes_markup(payload: str, planted: Callable[[str],
 
 
 def test_the_payloads_reach_more_than_forty_fields_of_the_page(tmp_path: Path) -> None:
-    run = fine_tuned(tmp_path / "textile", thumbnail=lambda label, id: PIXEL)
+    run = proved(tmp_path / "textile", thumbnail=lambda label, id: PIXEL)
     visible = 0
     for name in [n for n in CLOSED if n != "pictures.json"]:
         path = run.path / name

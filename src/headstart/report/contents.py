@@ -18,6 +18,7 @@ from headstart.report import privacy, wording
 from headstart.report.advice import next_steps
 from headstart.report.finetuning import PROBE, changed_network, finetuning
 from headstart.report.pictures import Pictures
+from headstart.report.proof import proof
 from headstart.report.reading import Records
 
 MOST_PICTURES = 96  # thumbnails of samples in one report
@@ -38,6 +39,7 @@ def contents(run: RunFolder) -> dict[str, Any]:
             "features": features(records),
             "heads": heads(records.heads, records.split) if records.heads else None,
             "finetuning": finetuning(records),
+            "proof": proof(records),
             "results": results(e) if e else None,
             "mistakes": mistakes(e, records.pictures) if e else None,
             "labels": label_issues(e, records.pictures) if e else None,

@@ -279,6 +279,85 @@ def _spoken(curve: Mapping[str, Any], mean: Sequence[Sequence[tuple[int, float]]
     )
 
 
+# --- label efficiency ---------------------------------------------------------------------------------------------
+
+
+def efficiency_scale(
+    curves: Sequence[Mapping[str, Any]], lines: Sequence[Mapping[str, Any]], *, most: float = math.inf
+) -> Scale:
+    """A scale for the scores of all curves with their intervals, and of all lines across."""
+    flat = [{"value": line["value"], "low": line["value"], "high": line["value"]} for line in lines]
+    return scale_for([p["score"] for c in curves for p in c["points"]] + flat, most=most)
+
+
+def efficiency(
+    curves: Sequence[Mapping[str, Any]], lines: Sequence[Mapping[str, Any]], scale: Scale, title: str
+) -> Markup:
+    """Score by number of labels, doubling to the right: dots with intervals, fitted curves, and lines across.
+
+    curves: key, name, points (n, score), fitted ((n, score) along the law).  lines: key, name, value.
+    """
+    across = _labels(curves)
+    marks = [_line(0, _pc(100 - scale.at(t)), 100, _pc(100 - scale.at(t)), "grid") for t in scale.ticks]
+    marks += [
+        _line(0, _pc(100 - scale.at(line["value"])), 100, _pc(100 - scale.at(line["value"])), f"across {line['key']}")
+        for line in lines
+        if not is_nan(line["value"])
+    ]
+    stretched = {"viewBox": "0 0 100 100", "preserveAspectRatio": "none", "aria-hidden": "true"}
+    laws = []
+    for c in curves:
+        path = [(round(across.at(math.log2(n)), 2), round(100 - scale.at(value), 2)) for n, value in c["fitted"]]
+        laws += [_path(path, f"law {c['key']}")] if path else []
+    marks.append(_tag("svg", stretched, *laws))
+    for c in curves:
+        marks += [mark for p in c["points"] for mark in _sized(c, p, across, scale)]
+    size = {"class": "losses efficiency", "role": "img"}
+    return _tag("svg", size, _tag("title", {}, title), _tag("desc", {}, _efficiency_spoken(curves, lines)), *marks)
+
+
+def efficiency_axis(curves: Sequence[Mapping[str, Any]]) -> Markup:
+    """The numbers of labels that were learnt from, under ``efficiency``."""
+    across = _labels(curves)
+    sizes = sorted({round(p["n"]) for c in curves for p in c["points"]})
+    texts = [
+        _tag("text", {"x": _pc(across.at(math.log2(n))), "y": 12, "text-anchor": "middle"}, f"{n:,}") for n in sizes
+    ]
+    return _svg("axis", texts)
+
+
+def _labels(curves: Sequence[Mapping[str, Any]]) -> Scale:
+    """Numbers of labels by their logarithm; each doubling is as wide as any other."""
+    sizes = [math.log2(max(1.0, p["n"])) for c in curves for p in c["points"]]
+    low, high = min(sizes), max(sizes)
+    room = 0.04 * max(high - low, 1.0)
+    return Scale(low - room, high + room)
+
+
+def _sized(curve: Mapping[str, Any], point: Mapping[str, Any], across: Scale, scale: Scale) -> list[Markup]:
+    """A dot with its interval."""
+    score = point["score"]
+    if is_nan(score["value"]):
+        return []
+    x, kind = _pc(across.at(math.log2(max(1.0, point["n"])))), curve["key"]
+    marks = []
+    if _has_interval(score):
+        ends = {"y1": _pc(100 - scale.at(score["low"])), "y2": _pc(100 - scale.at(score["high"]))}
+        marks.append(_tag("line", {"x1": x, "x2": x, **ends, "class": f"spread {kind}"}))
+    words = f"{curve['name']}, {round(point['n']):,} labels: {number(score['value'], 3)}"
+    place = {"cx": x, "cy": _pc(100 - scale.at(score["value"])), "r": 4.5, "class": f"size {kind}"}
+    return [*marks, _tag("circle", place, _tag("title", {}, words))]
+
+
+def _efficiency_spoken(curves: Sequence[Mapping[str, Any]], lines: Sequence[Mapping[str, Any]]) -> str:
+    said = [
+        f"{c['name']}: "
+        + ", ".join(f"{number(p['score']['value'], 3)} with {round(p['n']):,} labels" for p in c["points"])
+        for c in curves
+    ]
+    return "; ".join([*said, *(f"{line['name']}, all labels: {number(line['value'], 3)}" for line in lines)])
+
+
 # --- a matrix for many classes ------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ from headstart.records.audit import Audit, SplitRecord
 from headstart.records.evaluation import Evaluation
 from headstart.records.heads import HeadRecord
 from headstart.records.ladder import LadderRecord
+from headstart.records.proof import ProofRecord
 from headstart.records.run import RunFolder, RunRecord
 from headstart.report.pictures import Pictures
 
@@ -26,6 +27,7 @@ class Records:
     split: SplitRecord | None
     heads: HeadRecord | None
     ladder: LadderRecord | None
+    proof: ProofRecord | None
     evaluation: Evaluation | None
     pictures: Pictures
 
@@ -41,6 +43,7 @@ class Records:
             load(SplitRecord, run.split),
             load(HeadRecord, run.heads),
             load(LadderRecord, run.ladder),
+            load(ProofRecord, run.proof),
             load(Evaluation, run.evaluation),
             Pictures.read(run.pictures),
         )
