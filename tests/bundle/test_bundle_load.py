@@ -61,9 +61,9 @@ def test_the_loaded_network_is_bitwise_the_saved_one(toy, model):
 
 def test_the_loaded_network_does_not_depend_on_the_file_any_more(model):
     predictor = load(model)
-    before = predictor.scores_of_pixels(noise(2))
+    before = predictor.scores_of_prepared(noise(2))
     (model / WEIGHTS).write_bytes(b"\0" * (model / WEIGHTS).stat().st_size)
-    np.testing.assert_array_equal(predictor.scores_of_pixels(noise(2)), before)
+    np.testing.assert_array_equal(predictor.scores_of_prepared(noise(2)), before)
 
 
 def test_without_verification_the_predictor_says_so(model):
@@ -109,7 +109,7 @@ def test_refusals_end_with_exit_code_three(model):
 def test_a_runner_that_is_not_here_is_an_error_when_asked_for(model):
     predictor = load(model, precision="torch-f32-tpu")
     with pytest.raises(EnvironmentFault, match=r"EN72 .*torch-f32-tpu"):
-        predictor.scores_of_pixels(noise(1))
+        predictor.scores_of_prepared(noise(1))
 
 
 def test_a_precision_that_does_not_exist_is_refused_at_once(model):

@@ -143,7 +143,7 @@ def test_a_saved_model_agrees_with_what_was_evaluated(toy, head, tmp_path):
 def test_a_saved_model_that_disagrees_is_refused(toy, head, tmp_path):
     save_toy(tmp_path / "m", toy, head)
     pixels = noise(8)
-    scores = load(tmp_path / "m").scores_of_pixels(pixels)
+    scores = load(tmp_path / "m").scores_of_prepared(pixels)
     with pytest.raises(BundleError, match="CK26"):
         verify_opens_alike(tmp_path / "m", pixels, scores[:, ::-1])
     with pytest.raises(BundleError, match="CK26"):

@@ -54,12 +54,31 @@ def _arrays(root: Path, first: int = 0) -> tuple[Any, dict]:
     return _files(root, first), {"y": LABELS}
 
 
+def sentence(seed: int) -> str:
+    return f"sentence number {seed}, in words"
+
+
+def _text_folder(root: Path, first: int = 0) -> tuple[Any, dict]:
+    for i, label in enumerate(LABELS):
+        (root / label).mkdir(exist_ok=True)
+        (root / label / f"{i}.txt").write_text(sentence(first if i == 0 else i))
+    return root, {}
+
+
+def _text_lines(root: Path, first: int = 0) -> tuple[Any, dict]:
+    (root / "lines.txt").write_text("".join(f"{sentence(first if i == 0 else i)}\n" for i in range(N)))
+    return root / "lines.txt", {"y": LABELS}
+
+
 MAKERS: dict[str, Callable[..., tuple[Any, dict]]] = {
     "image folder": _folder,
     "table": _table,
     "frame": _frame,
     "list or array": _arrays,
+    "folder of texts": _text_folder,
+    "file of texts": _text_lines,
 }
+of_pictures = pytest.mark.parametrize("reader", [r for r in READERS if "texts" not in r.name], ids=lambda r: r.name)
 rows = pytest.mark.parametrize("reader", READERS, ids=lambda r: r.name)
 
 
@@ -88,12 +107,16 @@ def test_reading_twice_gives_the_same(reader: Any, tmp_path: Path) -> None:
 
 
 @rows
-def test_each_id_keeps_its_target_and_its_picture(reader: Any, tmp_path: Path) -> None:
+def test_each_id_keeps_its_target_and_its_example(reader: Any, tmp_path: Path) -> None:
     source, options = MAKERS[reader.name](tmp_path)
-    for sample in open_dataset(source, **options):
-        number = int(Path(sample.id).stem)
+    dataset = open_dataset(source, **options)
+    for sample in dataset:
+        number = int(Path(sample.id).stem.removeprefix("line ")) - sample.id.startswith("line ")
         assert sample.target == LABELS[number]
-        assert np.array_equal(sample.value, Image.open(io.BytesIO(picture(number))))
+        if dataset.modality == "text":
+            assert sample.value == sentence(number)
+        else:
+            assert np.array_equal(sample.value, Image.open(io.BytesIO(picture(number))))
 
 
 @rows
@@ -115,7 +138,7 @@ def test_take_keeps_rows_together(reader: Any, tmp_path: Path) -> None:
     assert part.targets == [dataset.targets[4], dataset.targets[1]]
 
 
-@rows
+@of_pictures
 def test_a_broken_file_is_named_when_it_is_decoded(reader: Any, tmp_path: Path) -> None:
     source, options = MAKERS[reader.name](tmp_path)
     (tmp_path / LABELS[0] / "0.png").write_bytes(b"<html>")

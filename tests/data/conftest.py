@@ -10,9 +10,8 @@ import pytest
 from making import encoded, put, scene
 
 from headstart.data.dataset import Dataset
-from headstart.data.decode import ImageLimits
-from headstart.data.facts import FactsStore, facts_folder
-from headstart.data.survey import Survey, survey
+from headstart.data.looks import look_for
+from headstart.data.survey import Survey
 
 
 @pytest.fixture
@@ -28,7 +27,7 @@ def look(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Dataset], Survey
     """Survey a dataset with a cache of its own."""
 
     def surveyed(dataset: Dataset) -> Survey:
-        return survey(dataset, FactsStore(facts_folder(tmp_path_factory.mktemp("cache"), ImageLimits())), workers=2)
+        return look_for(dataset.modality).survey(dataset, tmp_path_factory.mktemp("cache"))
 
     return surveyed
 

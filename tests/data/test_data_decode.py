@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from making import encoded, scene
 from PIL import Image, ImageCms, ImageFile, ImageOps, PngImagePlugin
 
-from headstart.data.decode import BadExample, ImageLimits, decode, decode_image
+from headstart.data.decode import BadExample, ImageLimits, decode_image
+from headstart.data.looks import look_for
 
 NAME = "cat/12.jpg"
 
@@ -240,8 +241,8 @@ def test_a_pil_image_is_turned_and_left_as_it_was() -> None:
 
 
 def test_other_modalities_pass_through() -> None:
-    assert decode("text", "as it is", name="a") == "as it is"
-    assert decode("image", encoded(scene(1)), name="a").mode == "RGB"
+    assert look_for("text").value("as it is", name="a") == "as it is"
+    assert look_for("image").value(encoded(scene(1)), name="a").mode == "RGB"
 
 
 def test_something_else_entirely_is_refused() -> None:

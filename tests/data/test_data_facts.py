@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ def test_facts_and_verdicts_come_back_as_they_went_in(tmp_path: Path) -> None:
     rows = [*facts, BadExample("IM27", "a.jpg", "the file ends early")]
     keys = [bytes([i]) * 16 for i in range(4)]
     store = FactsStore(tmp_path / "facts")
-    store.append(keys, rows)
+    store.append(keys, [row if isinstance(row, BadExample) else asdict(row) for row in rows])
     store.refresh()
     order = [3, 0, 2, 1]
     at = store.find([keys[i] for i in order])

@@ -27,7 +27,7 @@ def test_a_missing_folder_is_named_with_its_sibling(tmp_path: Path) -> None:
 def test_empty_folders_say_what_they_hold(tmp_path: Path) -> None:
     assert "DA32" in problem(tmp_path)
     assert "(no files)" in problem(tmp_path)
-    put(tmp_path / "a.txt", b"")
+    put(tmp_path / "a.md", b"")
     put(tmp_path / "b" / ".DS_Store", b"")
     assert "nothing but: 1 × hidden or system file, 1 × not an image" in problem(tmp_path)
 

@@ -29,7 +29,7 @@ from headstart.cli.main import app
 from headstart.data.readers import READERS
 from headstart.evaluation.scores import SCORES
 from headstart.inputs.spec import ImageSpec
-from headstart.records import audit, evaluation, heads, history, ladder, proof, run
+from headstart.records import audit, evaluation, heads, history, ladder, proof, ranking, run
 from headstart.records.estimate import Estimate
 from headstart.training.checkpoint import CheckpointManifest
 from headstart.workflow import config
@@ -91,7 +91,7 @@ def test_the_reference_has_every_flag_of_the_verb(verb):
 
 def test_the_reference_has_no_other_verbs():
     assert re.findall(r"^## headstart (\w+)", COMMAND_LINE.read_text(), re.M) == list(
-        dict.fromkeys(["inspect", "plan", "fit", "evaluate", "predict", "report", "models", "doctor", *VERBS])
+        dict.fromkeys(["inspect", "rank", "plan", "fit", "evaluate", "predict", "report", "models", "doctor", *VERBS])
     )
 
 
@@ -142,6 +142,7 @@ RECORDS = (
     *(heads.HeadRecord, heads.HeadTrial, Estimate),
     *(ladder.LadderRecord, ladder.Rung, ladder.Candidate),
     *(plan.Plan, plan.Phase, plan.Schedule, plan.Penalty, plan.Surgery, plan.Optimizer, plan.Loss, plan.Head),
+    *(ranking.RankRecord, ranking.RankedCandidate, ranking.RankRound, ranking.RankCost),
     *(proof.ProofRecord, proof.Rival, proof.Multiplier, proof.LearningCurve, proof.CurvePoint, proof.PowerLaw),
     *(history.History, history.PhaseRecord, history.StepRecord, history.ValidationRecord, CheckpointManifest),
     *(evaluation.Evaluation, evaluation.ClassScores, evaluation.Bin, evaluation.Baseline, evaluation.Verdict),
@@ -184,7 +185,7 @@ def test_every_score_is_explained():
 # ------------------------------------------------------------------------------------------------------------- errors
 
 ERRORS = DOCS / "reference" / "errors.md"
-CODE = re.compile(r"\b(?:CF|CK|DA|EN|FE|IM|PL|TB|TR)\d\d\b")
+CODE = re.compile(r"\b(?:CF|CK|DA|EN|FE|IM|PL|RK|TB|TR|TX)\d\d\b")
 
 
 def texts(path: Path) -> Iterator[str]:

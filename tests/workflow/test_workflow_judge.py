@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from headstart.tasks.classification import Classification
-from headstart.workflow.judge import RANDOM_ROWS, Contest, Known, Rules, baselines
+from headstart.workflow.judge import RANDOM_ROWS, Contest, Known, Plain, Rules, baselines
 
 N = 900
 
@@ -34,7 +34,11 @@ def against(contest, features, *, full=False):
 
     model = contest.judge(contest.known.X)
     found = baselines(
-        model, contest, pixels=contest.known.X[:, 1:], random_features=random_features, full_random=full
+        model,
+        contest,
+        plain=Plain("pixels", "one column", lambda c: c.judge(contest.known.X[:, 1:])),
+        random_features=random_features,
+        full_random=full,
     )
     return found[-1], looks
 

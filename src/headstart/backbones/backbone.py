@@ -7,7 +7,7 @@ build the network again (with any number of classes, without weights) and say ho
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -41,15 +41,15 @@ class Architecture(Protocol):
         ...
 
     def features(self, network: nn.Module, images: Tensor) -> Tensor:
-        """(B, D) from (B, 3, S, S), with a network that was built for 0 classes."""
+        """(B, D) from (B, 3, S, S) or what else the network takes, with a network that was built for 0 classes."""
         ...
 
-    def config(self, spec: ImageSpec, labels: Sequence[str], feature_dim: int) -> dict[str, Any]:
+    def config(self, spec: Any, labels: Sequence[str], feature_dim: int) -> dict[str, Any]:
         """config.json beside the weights, for ``opens_with``."""
         ...
 
-    def companions(self, spec: ImageSpec) -> dict[str, dict[str, Any]]:
-        """Further JSON files that ``opens_with`` reads, by name (transformers: preprocessor_config.json)."""
+    def companions(self, spec: Any) -> Mapping[str, dict[str, Any] | str]:
+        """Further files that ``opens_with`` reads, by name: JSON, or text as it is (tokenizer.json)."""
         ...
 
 
@@ -93,12 +93,17 @@ class Backbone(nn.Module):
 
     @property
     def spec(self) -> ImageSpec:
+        """The preprocessing of a network that takes pictures; ``card.input`` is that of any."""
         assert isinstance(self.card.input, ImageSpec), f"{self.card.name} does not take images"
         return self.card.input
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, D) features of (B, 3, S, S) normalised images."""
         return self.architecture.features(self.network, images)
+
+    def from_batch(self) -> nn.Module:
+        """A module from a batch of prepared examples (inputs.prepared.stacked) to (B, D); shares the weights."""
+        return FromPixels(self) if isinstance(self.card.input, ImageSpec) else AsPrepared(self)
 
     def from_pixels(self) -> FromPixels:
         """A module from (B, S, S, 3) uint8 to (B, D), normalisation inside; shares this network's weights."""
@@ -136,11 +141,11 @@ class Backbone(nn.Module):
 
     def classifier_config(self, labels: Sequence[str]) -> dict[str, Any]:
         """The config.json with which ``opens_with`` opens a folder that holds classifier_state as model.safetensors."""
-        return self.architecture.config(self.spec, labels, self.card.feature_dim)
+        return self.architecture.config(self.card.input, labels, self.card.feature_dim)
 
-    def companion_files(self) -> dict[str, dict[str, Any]]:
-        """Further JSON files for that folder, by name; empty for timm and torchvision."""
-        return self.architecture.companions(self.spec)
+    def companion_files(self) -> Mapping[str, dict[str, Any] | str]:
+        """Further files for that folder, by name: JSON, or text as it is; empty for timm and torchvision."""
+        return self.architecture.companions(self.card.input)
 
 
 class FromPixels(nn.Module):
@@ -162,6 +167,19 @@ class FromPixels(nn.Module):
         # In float32 whatever the network's precision; its own precision comes once the pixels are around 0.
         images = pixels.permute(0, 3, 1, 2).float() * self.scale.float() + self.shift.float()
         return self.architecture.features(self.network, images.to(self.scale.dtype))
+
+
+class AsPrepared(nn.Module):
+    """A network that takes its batches as they were prepared, such as token numbers: (B, …) in, (B, D) out."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.network = backbone.network
+        self.architecture = backbone.architecture
+        self.train(backbone.training)
+
+    def forward(self, batch: Tensor) -> Tensor:
+        return self.architecture.features(self.network, batch)
 
 
 def build_seeded(architecture: Architecture, seed: int, classes: int = 0) -> nn.Module:

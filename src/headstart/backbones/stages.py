@@ -90,9 +90,11 @@ def _units(module: nn.Module, path: str, total: int) -> Iterator[_Unit]:
 def _row_types(children: list[nn.Module]) -> set[type]:
     """Types of which these children are a row of blocks: three or more of one type, or two and nothing else.
 
-    Normalisation layers alone are no blocks; their weights have one axis.
+    Normalisation layers alone are no blocks; their weights have one axis. Nor are tables of embeddings.
     """
-    times = Counter(type(c) for c in children if any(p.ndim > 1 for p in c.parameters()))
+    times = Counter(
+        type(c) for c in children if type(c).__name__ != "Embedding" and any(p.ndim > 1 for p in c.parameters())
+    )
     return {kind for kind, n in times.items() if n >= 3 or (n == len(children) == 2 and kind.__name__ != "Sequential")}
 
 

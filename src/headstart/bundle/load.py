@@ -19,13 +19,16 @@ from headstart.bundle.manifest import (
     CONFIG,
     LABELS,
     MANIFEST,
+    TOKENIZER,
     WEIGHTS,
     Manifest,
+    open_plain_file,
     read_json_file,
     read_manifest,
 )
 from headstart.bundle.predictor import FLOAT32, Predictor
 from headstart.bundle.save import moved_aside
+from headstart.inputs.spec import TextSpec, modality_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -134,7 +137,7 @@ def _network(folder: Path, manifest: Manifest, state: dict[str, Tensor]) -> Back
     facts = manifest.backbone
     card = BackboneCard(
         name=facts.name,
-        modality="image",
+        modality=modality_of(manifest.input),
         architecture=facts.architecture,
         input=manifest.input,
         feature_dim=facts.feature_dim,
@@ -160,11 +163,27 @@ def _architecture(folder: Path, manifest: Manifest) -> Architecture:
     """How the library named by ``opens_with`` builds the network; from plain settings of config.json only."""
     where = shown(folder / CONFIG)
     try:
+        if isinstance(manifest.input, TextSpec):
+            return _reads_texts(folder, manifest, manifest.input, where)
         return _built_by(manifest.opens_with, read_json_file(folder, CONFIG), where)
     except Refused as error:
         raise BundleError(str(error)) from error
     except DataError as error:
         raise BundleError(f"CK25 {error}") from error
+
+
+def _reads_texts(folder: Path, manifest: Manifest, spec: TextSpec, where: str) -> Architecture:
+    from headstart.backbones.sources import text_transformers
+    from headstart.inputs.text import digest
+
+    with open_plain_file(folder, TOKENIZER) as file:
+        tokenizer = file.read().decode("utf-8", "replace")
+    if digest(tokenizer) != spec.tokenizer:
+        raise DataError(f"{shown(folder / TOKENIZER)} is not the tokenizer that the model was made with.")
+    config = read_json_file(folder, CONFIG)
+    if manifest.opens_with != "transformers" or not isinstance(config, Mapping):
+        raise DataError(f"{where}: networks of '{manifest.opens_with}' for texts cannot be built by this headstart.")
+    return text_transformers.architecture_from(config, tokenizer, where=where)
 
 
 def _built_by(library: object, config: Any, where: str) -> Architecture:

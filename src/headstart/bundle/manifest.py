@@ -20,7 +20,7 @@ from typing import Any, Literal
 from headstart.base.config import from_dict, to_dict
 from headstart.base.errors import BundleError, DataError, listed, shown
 from headstart.base.files import human_bytes, parse_json, to_json
-from headstart.inputs.spec import ImageSpec
+from headstart.inputs.spec import ImageSpec, InputSpec, TextSpec
 from headstart.records.run import BackboneRecord
 from headstart.tasks.classification import Classification
 from headstart.tasks.multilabel import MultiLabel
@@ -30,6 +30,7 @@ from headstart.tasks.task import Task
 SCHEMA = 1
 MANIFEST, WEIGHTS, CONFIG, PREPROCESSOR = "bundle.json", "model.safetensors", "config.json", "preprocessor_config.json"
 CARD, LABELS = "README.md", "labels.json"
+TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 NEEDED = (WEIGHTS, CONFIG, LABELS)
 
 _LARGEST = 16 * 2**20  # bytes of bundle.json; 100,000 long labels fit
@@ -107,7 +108,7 @@ class Manifest:
     task: TaskFacts
     backbone: BackboneRecord
     opens_with: OpensWith
-    input: ImageSpec
+    input: InputSpec
     head: HeadFacts
     runner: str
     rounded: bool
@@ -290,13 +291,26 @@ def _task_problems(manifest: Manifest) -> Iterator[str]:
         yield "thresholds are not the 0.5 for each label that schema 1 knows"
 
 
-def _input_problems(spec: ImageSpec) -> Iterator[str]:
+def _input_problems(spec: InputSpec) -> Iterator[str]:
+    if isinstance(spec, TextSpec):
+        yield from _text_problems(spec)
+    if not isinstance(spec, ImageSpec):
+        return
     if not 1 <= spec.size <= 8192:
         yield f"input size {spec.size} is out of range"
     if not 0.05 <= spec.crop <= 1:
         yield f"crop {spec.crop} is not in [0.05, 1]"
     if not all(math.isfinite(m) for m in spec.mean) or not all(0 < s < math.inf for s in spec.std):
         yield "mean or std are not usable numbers"
+
+
+def _text_problems(spec: TextSpec) -> Iterator[str]:
+    if not 2 <= spec.window <= 2**17:
+        yield f"a window of {spec.window} tokens is out of range"
+    if not re.fullmatch(r"[0-9a-f]{64}", spec.tokenizer):
+        yield "the tokenizer's sha256 is malformed"
+    if len(spec.prefix) > 1000:
+        yield "the prefix is too long"
 
 
 def _file_problems(files: Mapping[str, FileFacts]) -> Iterator[str]:

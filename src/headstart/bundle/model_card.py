@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 
 from headstart.backbones.card import BackboneCard
 from headstart.base.errors import shown
 from headstart.bundle.manifest import Manifest
-from headstart.inputs.spec import ImageSpec
+from headstart.inputs.spec import ImageSpec, TextSpec, modality_of
 from headstart.records.estimate import Estimate
 from headstart.records.evaluation import Evaluation
 
@@ -28,10 +29,38 @@ _MEANING = {
 }
 _TO_SCORES = {"classification": ".softmax(-1)", "multilabel": ".sigmoid()", "regression": ""}
 _PIPELINE = {
-    "classification": "image-classification",
-    "multilabel": "image-classification",
-    "regression": "image-feature-extraction",
+    ("image", "classification"): "image-classification",
+    ("image", "multilabel"): "image-classification",
+    ("image", "regression"): "image-feature-extraction",
+    ("text", "classification"): "text-classification",
+    ("text", "multilabel"): "text-classification",
+    ("text", "regression"): "feature-extraction",
 }
+
+
+@dataclass(frozen=True)
+class _Words:
+    """How the card speaks of examples. example: what the model is called with, in Python."""
+
+    model: str
+    many: str
+    example: str
+    elsewhere: str
+    other: str
+
+
+_WORDS = {
+    "image": _Words("An image model", "images", '"photo.jpg"', "another camera, place, season", "a picture of"),
+    "text": _Words("A model for texts", "texts", '"Your text."', "another source, time, language", "a text about"),
+}
+
+
+def _words_of(manifest: Manifest) -> _Words:
+    return _WORDS[modality_of(manifest.input)]
+
+
+def _pipeline(manifest: Manifest) -> str:
+    return _PIPELINE[modality_of(manifest.input), manifest.task.name]
 
 
 def model_card(manifest: Manifest, card: BackboneCard, evaluation: Evaluation | None) -> str:
@@ -60,7 +89,7 @@ def _front_matter(manifest: Manifest, evaluation: Evaluation | None) -> str:
     if not plain:
         lines.append(f"license_name: {_yaml(manifest.licence or 'unknown')}")
     lines.append(f"library_name: {manifest.opens_with}")
-    lines.append(f"pipeline_tag: {_PIPELINE[manifest.task.name]}")
+    lines.append(f"pipeline_tag: {_pipeline(manifest)}")
     if ":" not in manifest.backbone.name:  # a local file is no base model that anyone else could look up
         lines.append(f"base_model: {_yaml(manifest.backbone.name)}")
     lines += ["tags:", *(f"- {tag}" for tag in ("headstart", "transfer-learning", manifest.task.name))]
@@ -74,8 +103,8 @@ def _model_index(manifest: Manifest, evaluation: Evaluation) -> list[str]:
         "model-index:",
         f"- name: {_yaml(_title(manifest))}",
         "  results:",
-        f"  - task: {{type: {_PIPELINE[manifest.task.name]}}}",
-        '    dataset: {name: "the user\'s own images", type: private}',
+        f"  - task: {{type: {_pipeline(manifest)}}}",
+        f'    dataset: {{name: "the user\'s own {_words_of(manifest).many}", type: private}}',
         "    metrics:",
     ]
     for name, estimate in evaluation.metrics.items():
@@ -114,24 +143,34 @@ def _is_tuned(manifest: Manifest) -> bool:
 
 
 def _what(manifest: Manifest, card: BackboneCard) -> str:
-    backbone, spec = manifest.backbone, manifest.input
+    backbone = manifest.backbone
     reference = f" ({_text(card.reference)})" if card.reference else ""
     return "\n".join(
         [
             f"# {_text(_title(manifest))}",
             "",
-            f"An image model made by transfer learning with [headstart]({HOME}) on {_text(manifest.created[:10])}.",
+            f"{_words_of(manifest).model} made by transfer learning with [headstart]({HOME}) on "
+            f"{_text(manifest.created[:10])}.",
             f"The network is `{_code(backbone.architecture)}`{reference} with {backbone.parameters / 1e6:.1f} million "
             f"parameters, pretrained on {_text(backbone.trained_on)} and "
             + ("then fine-tuned for this task." if _is_tuned(manifest) else "kept frozen."),
             _head(manifest),
-            f"It sees {_colours(manifest)} of {spec.size} × {spec.size} pixels, {_fit_in_words(spec)}.",
+            _sees(manifest),
         ]
     )
 
 
 def _colours(manifest: Manifest) -> str:
     return "RGB images as grey pictures (their luminance)" if ONE_CHANNEL in manifest.backbone.notes else "RGB images"
+
+
+def _sees(manifest: Manifest) -> str:
+    spec = manifest.input
+    if isinstance(spec, ImageSpec):
+        return f"It sees {_colours(manifest)} of {spec.size} × {spec.size} pixels, {_fit_in_words(spec)}."
+    assert isinstance(spec, TextSpec), "what else is fed has no words yet"
+    before = f", with `{_code(spec.prefix)}` put before each text" if spec.prefix else ""
+    return f"It reads the first {spec.window} tokens of a text{before}; the rest is cut off."
 
 
 def _head(manifest: Manifest) -> str:
@@ -221,8 +260,8 @@ def _training(manifest: Manifest) -> str:
     if not manifest.trained_on_n:
         return ""
     return (
-        f"## Training data\n\n{manifest.trained_on_n:,} labelled images of the person who made this model. "
-        "They are not part of this folder."
+        f"## Training data\n\n{manifest.trained_on_n:,} labelled {_words_of(manifest).many} of the person who made "
+        "this model. They are not part of this folder."
     )
 
 
@@ -234,17 +273,17 @@ def _with_headstart(manifest: Manifest) -> str:
 import headstart
 
 model = headstart.load(".")  # checks the hash of every file first
-print(model("photo.jpg"))  # {name} by name
+print(model({_words_of(manifest).example}))  # {name} by name
 ```"""
 
 
 def _limits(manifest: Manifest, evaluation: Evaluation | None) -> str:
     said = [
-        "It was judged on images like those it was trained on. "
-        "On others (another camera, place, season) it can be worse: evaluate it there before relying on it.",
+        f"It was judged on {_words_of(manifest).many} like those it was trained on. "
+        f"On others ({_words_of(manifest).elsewhere}) it can be worse: evaluate it there before relying on it.",
     ]
     if manifest.task.name == "classification":
-        said.append("It always names one of its classes, also for a picture of something else.")
+        said.append(f"It always names one of its classes, also for {_words_of(manifest).other} something else.")
     if evaluation is not None and evaluation.n < 200:
         said.append(f"It was judged on {evaluation.n} examples only; mind the interval.")
     if manifest.rounded or manifest.runner != "torch-f32":
@@ -253,11 +292,13 @@ def _limits(manifest: Manifest, evaluation: Evaluation | None) -> str:
             f"The evaluation ran the network by {how}; headstart does the same where it can. "
             "Other programs run it in float32, which changes scores slightly."
         )
-    if manifest.opens_with == "transformers" and manifest.input.fit == "pad":
-        said.append("transformers has no word for padding to a square: it squeezes, so its scores differ.")
-    said.append(
-        "headstart applies the EXIF orientation, as the lines above do. It may decode large JPEGs at half their size."
-    )
+    if isinstance(manifest.input, ImageSpec):
+        if manifest.opens_with == "transformers" and manifest.input.fit == "pad":
+            said.append("transformers has no word for padding to a square: it squeezes, so its scores differ.")
+        said.append(
+            "headstart applies the EXIF orientation, as the lines above do. It may decode large JPEGs at half their "
+            "size."
+        )
     return "## Limits\n\n" + "\n".join(f"- {sentence}" for sentence in said)
 
 
@@ -285,10 +326,11 @@ def _licence(manifest: Manifest) -> str:
 
 def _without_headstart(manifest: Manifest) -> str:
     code = {
-        "timm": _timm_lines,
-        "torchvision": _torchvision_lines,
-        "transformers": _transformers_lines,
-    }.get(manifest.opens_with)
+        ("timm", "image"): _timm_lines,
+        ("torchvision", "image"): _torchvision_lines,
+        ("transformers", "image"): _transformers_lines,
+        ("transformers", "text"): _text_lines,
+    }.get((manifest.opens_with, modality_of(manifest.input)))
     if code is None:
         return _headstart_alone(manifest)
     lines = code(manifest).strip()
@@ -298,6 +340,8 @@ def _without_headstart(manifest: Manifest) -> str:
 def _headstart_alone(manifest: Manifest) -> str:
     """Why no other program opens the folder, and how one without headstart may still run the network."""
     spec = manifest.input
+    if not isinstance(spec, ImageSpec):
+        return ""
     return f"""## Why it does not open without headstart
 
 The network is `{_code(manifest.backbone.architecture)}`: its library has no word for that structure, so its own loader
@@ -337,6 +381,7 @@ print(dict(zip(model.pretrained_cfg["label_names"], scores.tolist())))
 
 
 def _torchvision_lines(manifest: Manifest) -> str:
+    assert isinstance(manifest.input, ImageSpec), "torchvision's networks here take pictures"
     return f"""
 import json
 from PIL import Image, ImageOps
@@ -374,6 +419,28 @@ processor = AutoImageProcessor.from_pretrained("./", backend="pil")
 image = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")
 scores = model(**processor(image, return_tensors="pt")).logits{_TO_SCORES[manifest.task.name]}[0]
 print({{model.config.id2label[i]: score for i, score in enumerate(scores.tolist())}})
+"""
+
+
+def _text_lines(manifest: Manifest) -> str:
+    assert isinstance(manifest.input, TextSpec), "an encoder of texts"
+    prefix = f"{json.dumps(manifest.input.prefix)} + " if manifest.input.prefix else ""
+    return f"""
+import json
+from safetensors.torch import load_file
+from transformers import AutoModel, AutoTokenizer
+
+tokenizer, model = AutoTokenizer.from_pretrained("./"), AutoModel.from_pretrained("./").eval()
+head = load_file("./model.safetensors")
+inputs = tokenizer([{prefix}"Your text."], return_tensors="pt", truncation=True, max_length={manifest.input.window})
+states = model(input_ids=inputs.input_ids, attention_mask=inputs.attention_mask).last_hidden_state
+there = inputs.attention_mask.unsqueeze(-1)
+features = (states * there).sum(1) / there.sum(1)
+if model.config.headstart_pooling == "cls":
+    features = states[:, 0]
+outputs = features @ head["{manifest.head.weight}"].T + head["{manifest.head.bias}"]
+names = json.load(open("./labels.json", encoding="utf-8"))
+print(dict(zip(names, outputs{_TO_SCORES[manifest.task.name]}[0].tolist())))
 """
 
 

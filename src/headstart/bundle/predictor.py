@@ -1,6 +1,6 @@
 """A saved model at work: values in, Predictions out.
 
-The way of an image is the one it had when the model was evaluated: decoded, prepared, through the network by the same
+The way of an example is the one it had when the model was evaluated: decoded, prepared, through the network by the same
 runner where this machine has it, features rounded as the store rounds them, then the linear head in float64.
 """
 
@@ -21,12 +21,13 @@ from headstart.base.errors import DataError, EnvironmentFault, shown
 from headstart.base.progress import QUIET, Observer, track
 from headstart.bundle.manifest import Manifest
 from headstart.data.dataset import Dataset
-from headstart.data.decode import BadExample, decode_image
+from headstart.data.decode import BadExample
+from headstart.data.looks import look_for
 from headstart.features.choose import best_device, make_runner
 from headstart.features.extract import rounded
+from headstart.features.feeds import feed_for
 from headstart.features.runners.runner import Runner, run_all
 from headstart.features.runners.torch import TorchRunner
-from headstart.inputs.image import prepare
 from headstart.records.audit import Quarantined
 from headstart.records.predictions import Predictions
 from headstart.tasks.task import Task
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
     from headstart.backbones.backbone import Backbone
 
 FLOAT32 = "torch-f32"
-NOT_FINITE = "the network's features for this image are NaN or infinite"
+NOT_FINITE = "the network's features for this {} are NaN or infinite"
+SORTED = 16  # batches of examples of any length that are sorted together
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Answers(Predictions):
 
 @dataclass(frozen=True)
 class _Item:
-    """One example before it is decoded. value: Path | bytes | PIL.Image | ndarray."""
+    """One example before it is decoded. value: Path | bytes | PIL.Image | ndarray, or a text."""
 
     id: str
     value: Any
@@ -60,7 +62,7 @@ class Predictor:
     backbone: the network up to its features.  head: the linear layer on them, temperature folded in.
     verified: the folder's hashes were compared before anything was opened.
     runner: name of the way to run the network; given as None it is that of the evaluation, or float32 where this
-        machine does not offer that one (``note`` says so after the first image).
+        machine does not offer that one (``note`` says so after the first example).
     """
 
     def __init__(
@@ -84,13 +86,16 @@ class Predictor:
         self.note = ""
         self._is_asked_for = runner is not None
         self._made: dict[int, Runner] = {}
+        self._look = look_for(backbone.card.modality)
+        self._feed = feed_for(backbone)
+        self._words = self._look.words
 
     def __repr__(self) -> str:
         checked = "verified" if self.verified else "unverified: integrity unknown"
         return f"Predictor({self.manifest.backbone.name}, {self.task.name}, {len(self.labels)} outputs, {checked})"
 
     def __call__(self, value: Any) -> dict[str, float]:
-        """Label → probability (or value) for one image, largest first. DataError if it cannot be read."""
+        """Label → probability (or value) for one example, largest first. DataError if it cannot be read."""
         scores = self.predict([value]).scores[0]
         order = np.argsort(-scores, kind="stable") if self.task.name != "regression" else range(len(scores))
         return {self.labels[k]: float(scores[k]) for k in order}
@@ -103,17 +108,17 @@ class Predictor:
         with_targets: bool = False,
         observer: Observer = QUIET,
     ) -> Answers:
-        """Scores for images: paths, bytes, PIL images, (H, W, 3) or (H, W) arrays, or a Dataset.
+        """Scores for images (paths, bytes, PIL images, (H, W, 3) or (H, W) arrays), texts (strings), or a Dataset.
 
-        batch_size: images that are decoded and run together; has no influence on the scores.
+        batch_size: examples that are decoded and run together; has no influence on the scores.
         with_targets: the Dataset's targets go with the scores, for an evaluation (DA41 if one was never learnt).
-        Images that cannot be read are left out and listed in ``.quarantined``; DataError if that is all of them.
+        Examples that cannot be read are left out and listed in ``.quarantined``; DataError if that is all of them.
         ids are the paths as given, or the position for values without a name.
         """
-        items = _items(values)
+        items = self._items(values)
         kept, logits, bad = self._through(self.head.logits, items, batch_size, observer)
         if items and not kept:
-            raise DataError(f"DA26 none of the {len(items)} images can be used. First: {_named(bad[0])}")
+            raise DataError(f"DA26 none of the {len(items)} {self._words.many} can be used. First: {_named(bad[0])}")
         targets = None
         if with_targets and isinstance(values, Dataset) and values.targets is not None:
             targets = self.task.encode([values.targets[row] for row in kept])
@@ -125,19 +130,19 @@ class Predictor:
         return self._answers(logits, np.array([str(i) for i in range(len(X))], object), None, ())
 
     def embed(self, values: Iterable[Any] | Dataset, *, batch_size: int = 64, observer: Observer = QUIET) -> np.ndarray:
-        """(N, D) float32 features, row by row; DataError if an image cannot be read."""
-        items = _items(values)
+        """(N, D) float32 features, row by row; DataError if an example cannot be read."""
+        items = self._items(values)
         _, X, bad = self._through(lambda X: X, items, batch_size, observer)
         if bad:
             raise DataError(
-                f"DA26 {len(bad)} of {len(items)} images cannot be used. First: {_named(bad[0])} "
+                f"DA26 {len(bad)} of {len(items)} {self._words.many} cannot be used. First: {_named(bad[0])} "
                 "Leave them out; predict() does so by itself and lists them."
             )
         return X
 
-    def scores_of_pixels(self, pixels: np.ndarray) -> np.ndarray:
-        """(n, K) scores of (n, S, S, 3) uint8 images that are prepared already."""
-        return self.task.decode(self.head.logits(self._run(pixels)))
+    def scores_of_prepared(self, examples: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
+        """(n, K) scores of examples that are prepared already: (n, S, S, 3) uint8 pixels, or n arrays of tokens."""
+        return self.task.decode(self.head.logits(self._run(examples)))
 
     # -- the way from values to features -----------------------------------------------------------------------------
 
@@ -150,11 +155,13 @@ class Predictor:
         kept: list[int] = []
         bad: list[Quarantined] = []
         parts = [then(np.zeros((0, self.backbone.card.feature_dim), np.float32))]
-        for batch in _batches(self._prepared(items, 2 * batch_size, observer), batch_size, bad):
-            X = self._run(np.stack([pixels for _, pixels in batch]))
+        size = batch_size * (SORTED if self._feed.window else 1)
+        for batch in _batches(self._prepared(items, 2 * size, observer), size, bad):
+            arrays = [array for _, array in batch]
+            X = self._run(arrays if self._feed.window else np.stack(arrays))
             fine = np.isfinite(X).all(axis=1)
             bad += [
-                Quarantined(items[row].id, "FE01", NOT_FINITE)
+                Quarantined(items[row].id, "FE01", NOT_FINITE.format(self._words.one))
                 for (row, _), ok in zip(batch, fine, strict=True)
                 if not ok
             ]
@@ -165,39 +172,49 @@ class Predictor:
     def _prepared(
         self, items: Sequence[_Item], ahead: int, observer: Observer
     ) -> Iterator[tuple[int, np.ndarray | Quarantined]]:
-        """(row, (S, S, 3) uint8 or why not), in order; at most ``ahead`` images are in memory."""
+        """(row, the prepared example or why not), in order; at most ``ahead`` examples are in memory."""
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="headstart-decode") as pool:
             waiting: deque[Future[np.ndarray | Quarantined]] = deque()
             rest = iter(items)
-            for row in track(range(len(items)), observer, "predicting", unit="images"):
+            for row in track(range(len(items)), observer, "predicting", unit=self._words.many):
                 while len(waiting) < ahead and (item := next(rest, None)) is not None:
                     waiting.append(pool.submit(self._prepare, item))
                 yield row, waiting.popleft().result()
 
     def _prepare(self, item: _Item) -> np.ndarray | Quarantined:
-        spec = self.manifest.input
         try:
             value = item.value.read_bytes() if isinstance(item.value, Path) else item.value
             # at_least as in features.extract: the same JPEG is decoded at the same scale.
-            image, _ = decode_image(value, name=item.id, at_least=spec.resized)
+            decoded = self._look.value(value, name=item.id, at_least=self._feed.at_least)
         except BadExample as error:
             return Quarantined(item.id, error.code, error.reason)
         except OSError as error:
             return Quarantined(item.id, "DA49", f"cannot be read ({error.strerror or error})")
-        return prepare(image, spec)
+        return self._feed.prepare([decoded])[0].array
 
-    def _run(self, pixels: np.ndarray) -> np.ndarray:
-        """(n, D) float32 features of (n, S, S, 3) uint8 images. The only place where the network is called."""
-        X = run_all(self._runner(len(pixels)), pixels)
+    def _items(self, values: Iterable[Any] | Dataset) -> list[_Item]:
+        if isinstance(values, Dataset):
+            return [_Item(i, v) for i, v in zip(values.ids, values.values, strict=True)]
+        if _is_one(values):
+            values = [values]
+        as_texts = self.backbone.card.modality == "text"
+        return [
+            _Item(str(row), value) if as_texts and isinstance(value, str) else _item(row, value)
+            for row, value in enumerate(values)
+        ]
+
+    def _run(self, examples: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
+        """(n, D) float32 features of prepared examples. The only place where the network is called."""
+        X = run_all(self._runner(len(examples)), examples)
         return rounded(X) if self.manifest.rounded else X
 
-    def _runner(self, images: int) -> Runner:
+    def _runner(self, examples: int) -> Runner:
         """The runner for a batch of this size; made on first use."""
         if self.runner != FLOAT32 and 0 not in self._made:
             self._make()
         if self.runner != FLOAT32:
             return self._made[0]
-        batch = 1 if images < 4 else 8 if images <= 8 else 32  # a runner pads to its batch: few should not cost 32
+        batch = 1 if examples < 4 else 8 if examples <= 8 else 32  # a runner pads to its batch: few should not cost 32
         if batch not in self._made:
             self._made[batch] = TorchRunner(self.backbone, device=self.device, batch=batch)
         return self._made[batch]
@@ -237,7 +254,7 @@ class Predictor:
 def _batches(
     prepared: Iterable[tuple[int, np.ndarray | Quarantined]], size: int, bad: list[Quarantined]
 ) -> Iterator[list[tuple[int, np.ndarray]]]:
-    """Up to ``size`` (row, pixels) at a time; what cannot be used goes to ``bad``."""
+    """Up to ``size`` (row, prepared example) at a time; what cannot be used goes to ``bad``."""
     batch: list[tuple[int, np.ndarray]] = []
     for row, pixels in prepared:
         if isinstance(pixels, Quarantined):
@@ -251,16 +268,8 @@ def _batches(
         yield batch
 
 
-def _items(values: Iterable[Any] | Dataset) -> list[_Item]:
-    if isinstance(values, Dataset):
-        return [_Item(i, v) for i, v in zip(values.ids, values.values, strict=True)]
-    if _is_one(values):
-        values = [values]
-    return [_item(row, value) for row, value in enumerate(values)]
-
-
 def _is_one(values: Any) -> bool:
-    """A single image where a list of images is expected: meant as a list of one."""
+    """A single example where a list of them is expected: meant as a list of one."""
     if isinstance(values, np.ndarray):
         return values.ndim == 2 or (values.ndim == 3 and values.shape[2] in (1, 3, 4))
     return isinstance(values, str | bytes | os.PathLike) or hasattr(values, "tobytes")

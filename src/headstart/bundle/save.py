@@ -13,7 +13,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -32,6 +32,8 @@ from headstart.bundle.manifest import (
     MANIFEST,
     PREPROCESSOR,
     SCHEMA,
+    TOKENIZER,
+    TOKENIZER_CONFIG,
     WEIGHTS,
     FileFacts,
     HeadFacts,
@@ -49,10 +51,20 @@ from headstart.tasks.task import Task
 if TYPE_CHECKING:
     from headstart.backbones.backbone import Backbone
 
-OURS = frozenset({MANIFEST, WEIGHTS, CONFIG, PREPROCESSOR, CARD, LABELS})
+OURS = frozenset({MANIFEST, WEIGHTS, CONFIG, PREPROCESSOR, CARD, LABELS, TOKENIZER, TOKENIZER_CONFIG})
 JUNK = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 STALE_S = 3600.0  # a temporary folder of a killed save is swept when it is older than this
-PACKAGES = ("headstart", "torch", "timm", "torchvision", "transformers", "safetensors", "pillow", "openvino")
+PACKAGES = (
+    "headstart",
+    "torch",
+    "timm",
+    "torchvision",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+    "pillow",
+    "openvino",
+)
 
 
 @dataclass(frozen=True)
@@ -102,7 +114,8 @@ def save(
         CONFIG: _json_bytes(backbone.classifier_config(task.labels)),
         LABELS: _json_bytes(list(task.labels)),
     }
-    parts |= {name: _json_bytes(content) for name, content in backbone.companion_files().items()}
+    for name, content in backbone.companion_files().items():
+        parts[name] = content.encode() if isinstance(content, str) else _json_bytes(content)
     weight_name, bias_name = _head_names(state, backbone)
     head_facts = HeadFacts(facts.head_family, dict(facts.head_setting), float(temperature), weight_name, bias_name)
     manifest = _describe(backbone, task, head_facts, facts)
@@ -130,7 +143,7 @@ def folded(head: LinearHead, task: Task, temperature: float) -> LinearHead:
 
 def verify_opens_alike(
     folder: Path | str,
-    pixels: np.ndarray,
+    examples: np.ndarray | Sequence[np.ndarray],
     expected: np.ndarray,
     *,
     tolerance: float = 1e-3,
@@ -139,15 +152,16 @@ def verify_opens_alike(
 ) -> Agreement:
     """Load the folder back from disk and compare its scores; BundleError CK26 when they differ.
 
-    pixels: (n, S, S, 3) uint8, prepared images; eight are enough.  expected: (n, K) calibrated scores that the run
-    evaluated for them.  tolerance: largest difference allowed, relative to 1 for probabilities and to the largest
+    examples: n prepared ones, such as (n, S, S, 3) uint8 pixels; eight are enough.
+    expected: (n, K) calibrated scores that the run evaluated for them.
+    tolerance: largest difference allowed, relative to 1 for probabilities and to the largest
     expected value for regression. A row may change its first class only where the two are that close.
     precision: as for load(); 'float32' asks plain torch, whatever made the features of the evaluation.
     """
     from headstart.bundle.load import load
 
     predictor = load(folder, device=device, precision=precision)
-    scores = predictor.scores_of_pixels(pixels)
+    scores = predictor.scores_of_prepared(examples)
     expected = np.asarray(expected, np.float64)
     if scores.shape != expected.shape:
         raise BundleError(
@@ -161,7 +175,7 @@ def verify_opens_alike(
             f"CK26 {shown(folder)}: loaded back, its scores differ by up to {worst:.2g} from those that were "
             f"evaluated (allowed {tolerance * scale:.2g}). This model must not be used; please report it."
         )
-    return Agreement(len(pixels), worst, same)
+    return Agreement(len(examples), worst, same)
 
 
 # -- contents --------------------------------------------------------------------------------------------------------
@@ -174,7 +188,7 @@ def _describe(backbone: Backbone, task: Task, head: HeadFacts, facts: ModelFacts
         task=TaskFacts(cast(Any, task.name), tuple(task.labels), task.headline),
         backbone=_without_folders(backbone.record),
         opens_with=cast(OpensWith, backbone.opens_with),
-        input=backbone.spec,
+        input=backbone.card.input,
         head=head,
         runner=facts.runner,
         rounded=facts.rounded,

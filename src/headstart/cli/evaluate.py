@@ -18,6 +18,7 @@ def evaluate(
     data: Annotated[str, typer.Argument(help="Labelled data: folder of class folders, or a table.")],
     target: o.Target = None,
     path_column: o.PathColumn = None,
+    text: o.Text = None,
     encoding: o.Encoding = None,
     allow_outside: o.AllowOutside = False,
     drop_unlabelled: o.DropUnlabelled = False,
@@ -44,6 +45,7 @@ def evaluate(
         allow_empty=True,
         drop_unlabelled=drop_unlabelled,
         max_pixels=max_pixels,
+        text=text,
     )
     screen = Screen(quiet=quiet)
     try:
@@ -61,4 +63,4 @@ def evaluate(
         return
     print_evaluation(found.evaluation)
     if found.quarantined:
-        line(f"{len(found.quarantined)} files were left out (listed with --json)", "yellow")
+        line(f"{len(found.quarantined)} examples were left out (listed with --json)", "yellow")

@@ -21,14 +21,22 @@ def add_to(app: typer.Typer) -> None:
 
 
 def fit(
-    data: Annotated[str, typer.Argument(help="Folder of class folders, or a table of paths and targets.")],
+    data: Annotated[
+        str, typer.Argument(help="Folder of class folders, or a table of paths (or texts, with --text) and targets.")
+    ],
     out: Annotated[
         str | None, typer.Option("--out", help="Folder of the run (default: runs/<name of the data>).")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another run in that folder.")] = False,
     backbone: Annotated[
-        str, typer.Option("--backbone", "-b", help="Name from 'headstart models'.", rich_help_panel=_MODEL)
-    ] = "auto",
+        str,
+        typer.Option(
+            "--backbone",
+            "-b",
+            help="Name from 'headstart models'; auto: the best of those here by a quick ranking on this data.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = "starter",
     weights: Annotated[
         str | None,
         typer.Option("--weights", help="Local file with the backbone's parameters.", rich_help_panel=_MODEL),
@@ -90,6 +98,7 @@ def fit(
     resume: o.Resume = False,
     target: o.Target = None,
     path_column: o.PathColumn = None,
+    text: o.Text = None,
     split_column: o.SplitColumn = None,
     group_by: o.GroupBy = None,
     task: o.TaskOption = None,
@@ -148,6 +157,7 @@ def fit(
             allow_outside=allow_outside,
             drop_unlabelled=drop_unlabelled,
             max_pixels=max_pixels,
+            text=text,
         ),
         tuning=TuneConfig(
             strategy=strategy or ("auto" if time else "probe"),

@@ -17,9 +17,12 @@ def add_to(app: typer.Typer) -> None:
 
 
 def inspect(
-    data: str = typer.Argument(help="Folder of class folders, or a table of paths and targets."),
+    data: str = typer.Argument(
+        help="Folder of class folders, or a table of paths (or texts, with --text) and targets."
+    ),
     target: o.Target = None,
     path_column: o.PathColumn = None,
+    text: o.Text = None,
     split_column: o.SplitColumn = None,
     group_by: o.GroupBy = None,
     task: o.TaskOption = None,
@@ -33,7 +36,7 @@ def inspect(
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
-    """Look at every file once: what is there, what is wrong with it, and what the split will be."""
+    """Look at every example once: what is there, what is wrong with it, and what the split will be."""
     from headstart.base.config import to_dict
     from headstart.cli.fit import one_of
     from headstart.cli.show import Screen, emit
@@ -52,6 +55,7 @@ def inspect(
             allow_outside=allow_outside,
             drop_unlabelled=drop_unlabelled,
             max_pixels=max_pixels,
+            text=text,
         ),
         seed=seed,
     )
@@ -72,6 +76,7 @@ def inspect(
 
 def _print(found: Inspection) -> None:
     from headstart.cli.show import line, table
+    from headstart.data.words import words_of
 
     audit = found.audit
     line(f"{audit.usable:,} usable of {audit.rows:,} examples in {audit.origin}", "bold")
@@ -90,6 +95,9 @@ def _print(found: Inspection) -> None:
         table("classes", [("class", "left"), ("examples", "right"), ("train", "right"), ("test", "right")], rows)
         if len(audit.counts) > 60:
             line(f"… and {len(audit.counts) - 60} more classes")
+    for measure in dict.fromkeys(name.split(",")[0] for name in audit.measures):
+        values = [f"{at} {audit.measures[f'{measure}, {at}']:,.0f}" for at in ("fewest", "middle", "95 %", "most")]
+        line(f"{measure} in {words_of(audit.modality).a}: {', '.join(values)}")
     if audit.sizes:
         width, height, count = audit.sizes[0]
         more = f", {len(audit.sizes) - 1} other sizes" if len(audit.sizes) > 1 else ""
@@ -98,8 +106,8 @@ def _print(found: Inspection) -> None:
         line(f"skipped: {number:,} × {words}")
     if audit.quarantined:
         table(
-            f"left out: {len(audit.quarantined)} files",
-            [("file", "left"), ("", "left"), ("why", "left")],
+            f"left out: {len(audit.quarantined)} {words_of(audit.modality).held}",
+            [(words_of(audit.modality).held.removesuffix("s"), "left"), ("", "left"), ("why", "left")],
             [[q.id, q.code, q.reason] for q in audit.quarantined[:20]],
         )
         if len(audit.quarantined) > 20:

@@ -26,6 +26,10 @@ Target = Annotated[
 PathColumn = Annotated[
     str | None, typer.Option("--path-column", help="Column of a table that names the files.", rich_help_panel=_DATA)
 ]
+Text = Annotated[
+    str | None,
+    typer.Option("--text", help="Column of a table that holds the texts to learn from.", rich_help_panel=_DATA),
+]
 SplitColumn = Annotated[
     str | None,
     typer.Option("--split-column", help="Column that says train, validation or test.", rich_help_panel=_DATA),

@@ -15,11 +15,14 @@ def add_to(app: typer.Typer) -> None:
 
 def predict(
     run: Annotated[str, typer.Argument(help="Folder of a run or of a model.")],
-    data: Annotated[str, typer.Argument(help="Folder of images, a table of paths, or one image.")],
+    data: Annotated[
+        str, typer.Argument(help="Folder of images or texts, a table of them, one image, or a .txt of lines.")
+    ],
     out: Annotated[
         str | None, typer.Option("--out", help="CSV file to write (default: print the first answers).")
     ] = None,
     path_column: o.PathColumn = None,
+    text: o.Text = None,
     encoding: o.Encoding = None,
     allow_outside: o.AllowOutside = False,
     max_pixels: o.MaxPixels = 50_000_000,
@@ -30,7 +33,7 @@ def predict(
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
-    """Predict every image in a folder, a table of paths, or one image."""
+    """Predict every example in a folder, a table, one image, or a .txt with one text on each line."""
     from headstart.base.config import to_dict
     from headstart.cli.show import Screen, emit, line, table
     from headstart.workflow.config import DataConfig
@@ -42,6 +45,7 @@ def predict(
         allow_outside=allow_outside,
         allow_empty=True,
         max_pixels=max_pixels,
+        text=text,
     )
     screen = Screen(quiet=quiet)
     try:
@@ -64,7 +68,7 @@ def predict(
     if out is None:
         sure = answers.scores.max(axis=1)
         rows = [[str(i), n, f"{c:.3f}"] for i, n, c in zip(answers.ids[:20], answers.names, sure, strict=False)]
-        table("", [("file", "left"), ("prediction", "left"), ("confidence", "right")], rows)
+        table("", [("example", "left"), ("prediction", "left"), ("confidence", "right")], rows)
         if len(answers) > 20:
             line(f"… and {len(answers) - 20:,} more; write them all with --out predictions.csv")
     else:
@@ -72,6 +76,6 @@ def predict(
     if found.quarantined:
         first = found.quarantined[0]
         line(
-            f"{len(found.quarantined)} files could not be used; first: {first.id}: {first.code} {first.reason}",
+            f"{len(found.quarantined)} examples could not be used; first: {first.id}: {first.code} {first.reason}",
             "yellow",
         )

@@ -9,23 +9,21 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from headstart.base.errors import DataError
 from headstart.data.dataset import Dataset
-from headstart.data.duplicates import Pairs, cosines, exact_groups, near_pairs
+from headstart.data.duplicates import Pairs, cosines, exact_groups
 from headstart.data.findings import (
     about_classes,
     about_conflicts,
     about_duplicates,
-    about_information,
     about_leaks,
     about_notes,
     about_quarantine,
 )
-from headstart.data.shortcuts import about_give_aways, about_groups
+from headstart.data.looks import Look, look_for
 from headstart.data.split import UnionFind
 from headstart.data.survey import Survey
 from headstart.records.audit import Audit, Cluster, Leak
@@ -41,20 +39,19 @@ def audit(dataset: Dataset, survey: Survey, *, features: np.ndarray | None = Non
     if features is not None and len(features) != len(rows):
         raise DataError(f"audit: {len(features)} rows of features for {len(rows)} usable examples.")
     copies = exact_groups([survey.keys[r] for r in rows])
-    near = _near_pairs(survey, rows, copies, features)
+    look = look_for(dataset.modality)
+    near = _near_pairs(look, survey, rows, copies, features)
     clusters = _clusters(dataset, rows, copies, near, features)
     conflicts = tuple(c for c in clusters if len(set(c.targets)) > 1) if _labelled(dataset) else ()
     leaks = _leaks(dataset, survey, rows, clusters)
     counts = class_counts(dataset, rows)
     findings = [
-        *about_quarantine(dataset, survey),
-        *about_leaks(leaks),
-        *about_conflicts(conflicts),
-        *about_classes(dataset, rows, counts),
-        *about_information(dataset, survey, rows, clusters),
-        *about_give_aways(dataset, survey, rows),
-        *about_duplicates(clusters),
-        *about_groups(dataset, survey, rows),
+        *about_quarantine(dataset, survey, look.words),
+        *about_leaks(leaks, look.words),
+        *about_conflicts(conflicts, look.words),
+        *about_classes(dataset, rows, counts, look.words),
+        *look.findings(dataset, survey, rows, clusters),
+        *about_duplicates(clusters, look.words),
         *about_notes(dataset),
     ]
     order = {"stop": 0, "warning": 1, "note": 2}
@@ -71,10 +68,9 @@ def audit(dataset: Dataset, survey: Survey, *, features: np.ndarray | None = Non
         conflicts=conflicts,
         leaks=leaks,
         findings=tuple(sorted(findings, key=lambda f: order[f.severity])),
-        sizes=_sizes(survey, rows),
-        modes=_counted(survey.columns["mode"][rows]),
-        notes=_counted(n for text in survey.columns["notes"][rows] for n in str(text).split("; ") if n),
         fingerprint=dataset.fingerprint,
+        modality=dataset.modality,
+        **look.numbers(survey, rows),
     )
 
 
@@ -91,33 +87,18 @@ def class_counts(dataset: Dataset, rows: np.ndarray) -> dict[str, int]:
     return dict(sorted(Counter(str(label) for label in labels).items()))
 
 
-def _counted(values: Any) -> dict[str, int]:
-    """How often each value occurs, the commonest first."""
-    return dict(sorted(Counter(str(v) for v in values).items(), key=lambda c: (-c[1], c[0])))
-
-
-def _sizes(survey: Survey, rows: np.ndarray) -> tuple[tuple[int, int, int], ...]:
-    counts = Counter(zip(survey.columns["width"][rows].tolist(), survey.columns["height"][rows].tolist(), strict=True))
-    return tuple((w, h, n) for (w, h), n in sorted(counts.items(), key=lambda c: (-c[1], c[0])))
-
-
 # ---------------------------------------------------------------------------------------------------------- duplicates
 
 
-def _near_pairs(survey: Survey, rows: np.ndarray, copies: list[np.ndarray], features: np.ndarray | None) -> Pairs:
-    """Look-alikes by position in ``rows``; of identical files only the first is compared."""
+def _near_pairs(
+    look: Look, survey: Survey, rows: np.ndarray, copies: list[np.ndarray], features: np.ndarray | None
+) -> Pairs:
+    """Look-alikes by position in ``rows``; of identical ones only the first is compared."""
     kept = np.ones(len(rows), bool)
     for group in copies:
         kept[group[1:]] = False
     at = np.flatnonzero(kept)
-    columns = {name: survey.columns[name][rows[at]] for name in ("phash", "phash_mirrored", "std")}
-    pairs = near_pairs(
-        columns["phash"],
-        columns["phash_mirrored"],
-        survey.tiny(rows[at]),
-        columns["std"],
-        None if features is None else features[at],
-    )
+    pairs = look.near_pairs(survey, rows[at], None if features is None else features[at])
     return replace(pairs, first=at[pairs.first], second=at[pairs.second])
 
 
@@ -162,7 +143,7 @@ def _lowest_cosine(members: Sequence[int], features: np.ndarray | None) -> float
 
 
 def _leaks(dataset: Dataset, survey: Survey, rows: np.ndarray, clusters: tuple[Cluster, ...]) -> tuple[Leak, ...]:
-    """One leak for each picture outside train that train (or, failing that, another side) holds too."""
+    """One leak for each example outside train that train (or, failing that, another side) holds too."""
     if not dataset.splits:
         return ()
     row_of = {dataset.ids[r]: int(r) for r in rows}

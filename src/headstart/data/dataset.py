@@ -61,9 +61,10 @@ class Dataset(Sequence[Sample]):
     def __getitem__(self, row: int | slice) -> Sample | Dataset:
         if isinstance(row, slice):
             return self.take(range(*row.indices(len(self))))
-        from headstart.data.decode import decode
+        from headstart.data.looks import LOOKS
 
-        value = decode(self.modality, self.content(row)[1], name=self.ids[row])
+        content = self.content(row)[1]
+        value = LOOKS[self.modality]().value(content, name=self.ids[row]) if self.modality in LOOKS else content
         target = None if self.targets is None else self.targets[row]
         return Sample(self.ids[row], value, target, {k: v[row] for k, v in self.meta.items()})
 

@@ -33,8 +33,6 @@ from headstart.data.formats import (
 if TYPE_CHECKING:
     from PIL import Image
 
-    from headstart.data.dataset import Modality
-
 
 @dataclass(frozen=True)
 class ImageLimits:
@@ -104,11 +102,6 @@ _DECODER_ERRORS = (
     zlib.error,
     Warning,
 )
-
-
-def decode(modality: Modality, value: Any, *, name: str) -> Any:
-    """The decoded value: an upright RGB PIL image for images, the value itself for other modalities."""
-    return decode_image(value, name=name)[0] if modality == "image" else value
 
 
 def decode_image(

@@ -12,6 +12,7 @@ from headstart.base.errors import listed, shown
 from headstart.data.dataset import Dataset
 from headstart.data.duplicates import LEAST_CONTRAST
 from headstart.data.survey import Survey
+from headstart.data.words import IMAGES, Words
 from headstart.records.audit import Cluster, Finding, Leak
 
 MOST_QUARANTINED = 0.05
@@ -25,13 +26,13 @@ def finding(code: str, severity: str, text: str, ids: Sequence[str] = ()) -> Fin
     return Finding(code, severity, text, tuple(ids[:SHOWN_IDS]))
 
 
-def about_quarantine(dataset: Dataset, survey: Survey) -> Iterator[Finding]:
+def about_quarantine(dataset: Dataset, survey: Survey, words: Words) -> Iterator[Finding]:
     problems = [survey.problems[r] for r in sorted(survey.problems)]
     if not problems:
         return
     share = len(problems) / len(dataset)
     kinds = Counter(p.code for p in problems)
-    words = ", ".join(f"{n} × {code}" for code, n in sorted(kinds.items()))
+    by_kind = ", ".join(f"{n} × {code}" for code, n in sorted(kinds.items()))
     too_many = share > MOST_QUARANTINED
     advice = (
         f"That is more than {MOST_QUARANTINED:.0%}: look at them first; --accept-bad goes on without them."
@@ -41,24 +42,25 @@ def about_quarantine(dataset: Dataset, survey: Survey) -> Iterator[Finding]:
     yield finding(
         "DA26",
         "stop" if too_many else "note",
-        f"{len(problems):,} of {len(dataset):,} files cannot be used ({share:.1%}: {words}). "
+        f"{len(problems):,} of {len(dataset):,} {words.held} cannot be used ({share:.1%}: {by_kind}). "
         f"First: {shown(problems[0].id)}: {problems[0].reason}. {advice}",
         [p.id for p in problems],
     )
 
 
-def about_leaks(leaks: tuple[Leak, ...]) -> Iterator[Finding]:
+def about_leaks(leaks: tuple[Leak, ...], words: Words) -> Iterator[Finding]:
     for kind, code, severity in (("exact", "DA42", "stop"), ("near", "DA43", "warning")):
         by_sides: dict[tuple[str, str], list[Leak]] = defaultdict(list)
         for leak in leaks:
             if leak.kind == kind:
                 by_sides[leak.sides].append(leak)
         for (first, second), found in sorted(by_sides.items()):
-            files = "1 file is" if len(found) == 1 else f"{len(found):,} files are"
+            one = words.held.removesuffix("s")
+            files = f"1 {one} is" if len(found) == 1 else f"{len(found):,} {words.held} are"
             what = (
                 f"{files} in both {first} and {second}"
                 if kind == "exact"
-                else f"{len(found):,} pictures in {second} look like one in {first} (re-encoded, resized, mirrored)"
+                else f"{len(found):,} {words.same} in {second} look like one in {first} ({words.alike})"
             )
             advice = "--accept-leakage goes on and marks the score." if kind == "exact" else "Look at the pairs."
             yield finding(
@@ -70,8 +72,8 @@ def about_leaks(leaks: tuple[Leak, ...]) -> Iterator[Finding]:
             )
 
 
-def about_conflicts(conflicts: tuple[Cluster, ...]) -> Iterator[Finding]:
-    for kind, words in (("exact", "carry two labels"), ("near", "look the same but carry different labels")):
+def about_conflicts(conflicts: tuple[Cluster, ...], words: Words) -> Iterator[Finding]:
+    for kind, problem in (("exact", "carry two labels"), ("near", "look the same but carry different labels")):
         found = [c for c in conflicts if c.kind == kind]
         if found:
             images = sum(len(c.ids) for c in found)
@@ -80,32 +82,32 @@ def about_conflicts(conflicts: tuple[Cluster, ...]) -> Iterator[Finding]:
             yield finding(
                 "DA44",
                 "warning",
-                f"{images:,} images {words} (first: {shown(first.ids[0])} is '{shown(first.targets[0])}', "
+                f"{images:,} {words.many} {problem} (first: {shown(first.ids[0])} is '{shown(first.targets[0])}', "
                 f"{shown(first.ids[pair])} is '{shown(first.targets[pair])}'). "
                 "Decide which is right, or leave both out.",
                 [i for c in found for i in c.ids],
             )
 
 
-def about_duplicates(clusters: tuple[Cluster, ...]) -> Iterator[Finding]:
+def about_duplicates(clusters: tuple[Cluster, ...], words: Words) -> Iterator[Finding]:
     if clusters:
         exact = sum(c.kind == "exact" for c in clusters)
         surplus = sum(len(c.ids) - 1 for c in clusters)
         yield finding(
             "DA37",
             "note",
-            f"{surplus:,} images repeat others: {exact:,} sets of identical files, {len(clusters) - exact:,} sets "
-            "that look the same. Each set is kept on one side of every split.",
+            f"{surplus:,} {words.many} repeat others: {exact:,} sets of identical {words.held}, "
+            f"{len(clusters) - exact:,} sets that look the same. Each set is kept on one side of every split.",
             [c.ids[0] for c in clusters],
         )
 
 
-def about_classes(dataset: Dataset, rows: np.ndarray, counts: dict[str, int]) -> Iterator[Finding]:
+def about_classes(dataset: Dataset, rows: np.ndarray, counts: dict[str, int], words: Words) -> Iterator[Finding]:
     if dataset.targets is None or dataset.target_kind != "single-label":
         return
     gone = sorted({str(t) for t in dataset.targets} - set(counts))
     if gone:
-        yield finding("DA39", "warning", f"no usable image is left of: {listed(gone, most=5)}.")
+        yield finding("DA39", "warning", f"no usable {words.one} is left of: {listed(gone, most=5)}.")
     single = [name for name, n in counts.items() if n == 1]
     if single:
         whose = (
@@ -114,21 +116,23 @@ def about_classes(dataset: Dataset, rows: np.ndarray, counts: dict[str, int]) ->
         yield finding(
             "DA40",
             "warning",
-            f"{whose} 1 image; it cannot be in both train and test. "
+            f"{whose} 1 {words.one}; it cannot be in both train and test. "
             "Kept in train; its test score will be shown as “–”.",
         )
     few = [f"'{shown(name)}' ({n})" for name, n in counts.items() if 1 < n < FEW_IMAGES]
     if few:
         yield finding(
-            "DA40", "warning", f"few images to learn from and to judge by: {', '.join(few[:5])}; add some if you can."
+            "DA40",
+            "warning",
+            f"few {words.many} to learn from and to judge by: {', '.join(few[:5])}; add some if you can.",
         )
     if len(counts) > 1 and max(counts.values()) >= STRONG_IMBALANCE * min(counts.values()):
         most, least = max(counts, key=lambda c: counts[c]), min(counts, key=lambda c: counts[c])
         yield finding(
             "DA48",
             "note",
-            f"'{shown(most)}' has {counts[most]:,} images and '{shown(least)}' {counts[least]:,}: look at balanced "
-            "accuracy and at the scores of each class, not at accuracy alone.",
+            f"'{shown(most)}' has {counts[most]:,} {words.many} and '{shown(least)}' {counts[least]:,}: look at "
+            "balanced accuracy and at the scores of each class, not at accuracy alone.",
         )
 
 
@@ -143,12 +147,17 @@ def about_information(
             f"low information {len(plain):,}: images of (nearly) one colour (first: {shown(dataset.ids[plain[0]])}).",
             [dataset.ids[r] for r in plain[:SHOWN_IDS]],
         )
+    yield from about_crowds(rows, clusters, IMAGES)
+
+
+def about_crowds(rows: np.ndarray, clusters: tuple[Cluster, ...], words: Words) -> Iterator[Finding]:
     crowds = [c for c in clusters if c.kind == "exact" and len(c.ids) >= max(MANY_IDENTICAL, len(rows) // 100)]
     for crowd in crowds[:3]:
         yield finding(
             "DA37",
             "warning",
-            f"duplicates {len(crowd.ids):,}: one and the same picture (first: {shown(crowd.ids[0])}); a placeholder?",
+            f"duplicates {len(crowd.ids):,}: one and the same {words.same.removesuffix('s')} "
+            f"(first: {shown(crowd.ids[0])}); a placeholder?",
             crowd.ids,
         )
 

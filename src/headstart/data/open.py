@@ -10,7 +10,7 @@ from typing import Any
 
 from headstart.base.errors import DataError, did_you_mean, listed, shown
 from headstart.data.dataset import Dataset
-from headstart.data.readers import READERS, Arrays, Found, ImageFolder, Reader, Request
+from headstart.data.readers import READERS, Arrays, Found, ImageFolder, Reader, Request, TextFolder, TextLines
 from headstart.data.readers.reader import check_lengths
 from headstart.data.targets import settle_targets
 
@@ -27,20 +27,24 @@ def open_dataset(
     allow_outside: bool = False,
     drop_unlabelled: bool = False,
     allow_empty: bool = False,
+    text: str | None = None,
 ) -> Dataset:
     """The examples in ``source``; nothing is decoded yet, and nothing is ever written there.
 
     source: a folder of class folders (perhaps below train/val/test), a CSV, TSV, Parquet or JSONL table of
-        paths, a folder with metadata.csv, a data frame, or a list of paths, images, bytes or arrays.
+        paths or texts, a folder with metadata.csv, a folder of .txt files by class, a .txt file of lines, a data
+        frame, or a list of paths, images, bytes, arrays or texts.
     y: targets for lists, arrays and unlabelled folders.  target, path_column, split_column: columns of a table.
     task: 'single-label' | 'multi-label' | 'regression' where the column would be told wrongly.
     encoding: of a text table that is not UTF-8.  allow_outside: follow paths and links out of the data folder.
+    text: column of a table that holds the texts to learn from. Where a list of strings could be taken for paths, any
+        value says that they are texts.
     drop_unlabelled: leave out rows without a target.  allow_empty: accept class folders without images.
     """
     if isinstance(source, Dataset):
         return source
     columns = tuple(target) if target is not None and not isinstance(target, str) else target
-    request = Request(y, columns, path_column, split_column, encoding, allow_outside, allow_empty)
+    request = Request(y, columns, path_column, split_column, encoding, allow_outside, allow_empty, text)
     place = _existing(source)
     reader = next((r for r in READERS if r.recognises(place)), None)
     if reader is None:
@@ -85,8 +89,8 @@ def _none_of_ours(source: Any) -> DataError:
     what = shown(source) if isinstance(source, Path) else f"a {shown(type(source).__name__)}"
     return DataError(
         f"DA31 {what} is nothing headstart can read as a data set. Give a folder of images (one sub-folder for each "
-        "class), a table (.csv, .tsv, .parquet, .jsonl) of paths and labels, a data frame, or a list of "
-        "paths or images."
+        "class) or of .txt files, a table (.csv, .tsv, .parquet, .jsonl) of paths or texts and labels, a data "
+        "frame, or a list of paths, images or texts."
     )
 
 
@@ -94,7 +98,9 @@ def _check_request(reader: Reader, request: Request) -> None:
     """Column names given for something that has no columns are a mistake, not to be passed over."""
     asked = {"--target": request.target, "--path-column": request.path_column, "--split-column": request.split_column}
     named = [flag for flag, value in asked.items() if value is not None]
-    if named and isinstance(reader, Arrays | ImageFolder):
+    if request.text is not None and isinstance(reader, ImageFolder):
+        named.append("--text")
+    if named and isinstance(reader, Arrays | ImageFolder | TextFolder | TextLines):
         raise DataError(
             f"TB63 {listed(named)} names a column, but the source was read as: {reader.name}, which has none. "
             "Name the table instead of the folder, or leave the option out."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from headstart.data.dataset import Dataset
 from headstart.data.duplicates import correlation
 from headstart.data.findings import finding
 from headstart.data.survey import Survey
+from headstart.data.words import IMAGES, Words
 from headstart.records.audit import Finding
 
 # ------------------------------------------------------------------------------------------------- what gives it away
@@ -21,6 +22,19 @@ from headstart.records.audit import Finding
 
 def about_give_aways(dataset: Dataset, survey: Survey, rows: np.ndarray) -> Iterator[Finding]:
     """DA38: a property of the file that tells the class, so that a network may learn it instead of the picture."""
+    yield from about_telling_properties(
+        dataset,
+        rows,
+        _properties(survey, rows),
+        IMAGES,
+        "The model may learn the file instead of what it shows; save all classes in the same way.",
+    )
+
+
+def about_telling_properties(
+    dataset: Dataset, rows: np.ndarray, properties: Mapping[str, np.ndarray], words: Words, advice: str
+) -> Iterator[Finding]:
+    """DA38: one of the properties (name → (n,) values of ``rows``) tells the class much better than guessing."""
     if dataset.targets is None or dataset.target_kind != "single-label" or len(rows) < 20:
         return
     _, y = np.unique([str(dataset.targets[r]) for r in rows], return_inverse=True)
@@ -28,16 +42,15 @@ def about_give_aways(dataset: Dataset, survey: Survey, rows: np.ndarray) -> Iter
         return
     names = sorted({str(dataset.targets[r]) for r in rows})
     majority = np.bincount(y).max() / len(y)
-    for what, values in _properties(survey, rows).items():
+    for what, values in properties.items():
         _, x = np.unique(values, return_inverse=True)
         right = left_out_accuracy(x, y)
         if right - majority >= 0.1 and 1 - right <= 0.5 * (1 - majority):
             yield finding(
                 "DA38",
                 "warning",
-                f"{what} alone tells the class of {right:.0%} of the images (guessing: {majority:.0%}): "
-                f"{_by_class(values, y, names)}. The model may learn the file instead of what it shows; "
-                "save all classes in the same way.",
+                f"{what} alone tells the class of {right:.0%} of the {words.many} (guessing: {majority:.0%}): "
+                f"{_by_class(values, y, names)}. {advice}",
             )
 
 
@@ -86,6 +99,13 @@ SERIES_PATTERN = r"regex:([^/]+?)[_\-. ]\d+\.[^./]+$"
 
 def about_groups(dataset: Dataset, survey: Survey, rows: np.ndarray) -> Iterator[Finding]:
     """Columns and file names that look as if several images came from one thing."""
+    yield from about_column_groups(dataset, rows)
+    yield from _about_series(dataset, rows)
+    yield from _about_same_names(dataset, survey, rows)
+
+
+def about_column_groups(dataset: Dataset, rows: np.ndarray) -> Iterator[Finding]:
+    """DA43: columns whose names and values look as if several examples came from one thing."""
     for name, column in dataset.meta.items():
         values = {str(column[r]) for r in rows if column[r] not in (None, "")}
         if _GROUP_WORDS.search(name) and 1 < len(values) < len(rows):
@@ -95,8 +115,6 @@ def about_groups(dataset: Dataset, survey: Survey, rows: np.ndarray) -> Iterator
                 f"column '{shown(name)}' has {len(values):,} values in {len(rows):,} rows: if these belong together, "
                 f"keep each on one side with --group-by {shown(name)}.",
             )
-    yield from _about_series(dataset, rows)
-    yield from _about_same_names(dataset, survey, rows)
 
 
 def _about_series(dataset: Dataset, rows: np.ndarray) -> Iterator[Finding]:

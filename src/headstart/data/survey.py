@@ -1,9 +1,9 @@
-"""One look at every file: read once, decode once, and whoever else wants the pixels gets them on the way.
+"""One look at every example: read once, decode once, and whoever else wants it gets it on the way.
 
 ``headstart inspect`` surveys without a network; ``features.extract`` rides on the same pass. Threads read, decode and
 prepare (Pillow lets go of the interpreter lock); the caller consumes in the order of the rows. Only a few batches are
-in flight, so memory does not grow with the number of images. What was seen is remembered by content: a second look at
-the same pictures decodes nothing.
+in flight, so memory does not grow with the number of examples. What was seen is remembered by content: a second look at
+the same files decodes nothing.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from headstart.base.errors import DataError, shown
 from headstart.base.progress import QUIET, Observer, track
 from headstart.data.dataset import Dataset
-from headstart.data.decode import BadExample, ImageFacts, ImageLimits, decode_image
+from headstart.data.decode import BadExample
 from headstart.data.facts import FactsStore
+from headstart.data.words import Words
 from headstart.records.audit import Quarantined
 
 IN_FLIGHT = 96  # decoded images that may wait for the network
@@ -36,11 +36,10 @@ class Survey:
 
     keys: (N,) 16-byte content keys; b"" where the file could not even be read.
     usable: (N,) bool.  problems: row → why it is not usable.
-    columns: name → (N,) array: width, height int32 (upright); mode, format str; phash, phash_mirrored uint64;
-        mean, std float32 (of grey values in [0, 1]); notes str (joined by '; ', e.g. 'rotated by EXIF').
-        Zero or '' in rows that are not usable.
-    tiny: rows → (n, 16, 16, 3) uint8 thumbnails.
-    decoded: how many images were decoded in this look; the others were known.
+    columns: name → (N,) array of what was seen, as the modality's look says (data/looks/); zero or '' in rows that
+        are not usable.
+    tiny: rows → (n, …) uint8 that stand for them, such as 16 × 16 thumbnails.
+    decoded: how many examples were decoded in this look; the others were known.
     """
 
     keys: Sequence[bytes]
@@ -57,69 +56,77 @@ class Survey:
 
 
 @dataclass(frozen=True)
-class Pixels:
-    """Someone who wants pixels on the way.
+class Passenger:
+    """Someone who wants the examples on the way.
 
-    prepare: RGB image → array, called in the threads.  has: whether the pixels of this content key are not needed.
-    take: called in the caller's thread, in order of the rows, with (key, prepared array).
+    prepare: decoded examples → what is wanted of each; called in the threads.
+    has: content keys → (n,) bool, which of them are not needed.
+    take: called in the caller's thread, in order of the rows, with (key, what prepare gave).
     at_least: the sides that JPEGs may not be shrunk below twice of.
     """
 
-    prepare: Callable[[Any], np.ndarray]
-    has: Callable[[bytes], bool]
-    take: Callable[[bytes, np.ndarray], None]
+    prepare: Callable[[Sequence[Any]], Sequence[Any]]
+    has: Callable[[Sequence[bytes]], np.ndarray]
+    take: Callable[[bytes, Any], None]
     at_least: int | None = None
 
 
-def survey(
+class See(Protocol):
+    """Decode one example: (value, facts for the store by name). Raises BadExample. Called in threads."""
+
+    def __call__(self, content: Any, *, name: str, at_least: int | None) -> tuple[Any, Mapping[str, Any]]: ...
+
+
+def look_through(
     dataset: Dataset,
     store: FactsStore,
+    see: See,
+    words: Words,
     *,
-    limits: ImageLimits | None = None,
-    pixels: Pixels | None = None,
+    passenger: Passenger | None = None,
     observer: Observer = QUIET,
     workers: int | None = None,
-    what: str = "looking at the images",
+    what: str = "looking",
 ) -> Survey:
-    """Look at every row of an image dataset. Raises DataError when not one image is usable."""
-    look = _Look(dataset, store, limits or ImageLimits(), pixels)
+    """Look at every row in threads, for modalities whose examples must be decoded. DataError when none is usable."""
+    look = _Look(dataset, store, see, passenger)
     workers = workers or min(16, os.cpu_count() or 1)
     found: list[tuple[bytes, str]] = []
     try:
         with ThreadPoolExecutor(workers, thread_name_prefix="headstart-decode") as pool:
             waiting: deque[Future[_Seen]] = deque()
             rows = iter(range(len(dataset)))
-            for _ in track(range(len(dataset)), observer, what, unit="images"):
+            for _ in track(range(len(dataset)), observer, what, unit=words.many):
                 while len(waiting) < IN_FLIGHT and (row := next(rows, None)) is not None:
                     waiting.append(pool.submit(look, row))
                 seen = waiting.popleft().result()
                 found.append((seen.key, seen.unreadable))
                 look.remember(seen)
-                if pixels is not None and seen.prepared is not None:
-                    pixels.take(seen.key, seen.prepared)
+                if passenger is not None and seen.prepared is not None:
+                    passenger.take(seen.key, seen.prepared)
     finally:
         look.flush()  # an interrupted look is not lost
-    return _gather(dataset, store, found, look.decoded)
+    return _gather(dataset, store, found, look.decoded, words)
 
 
 @dataclass(frozen=True)
 class _Seen:
     key: bytes
-    facts: ImageFacts | BadExample | None = None
-    prepared: np.ndarray | None = None
+    facts: Mapping[str, Any] | BadExample | None = None
+    prepared: Any = None
     unreadable: str = ""
 
 
 class _Look:
     """What a thread does with one row. Equal content is looked at once, by whoever comes first."""
 
-    def __init__(self, dataset: Dataset, store: FactsStore, limits: ImageLimits, pixels: Pixels | None) -> None:
-        self.dataset, self.store, self.limits, self.pixels = dataset, store, limits, pixels
+    def __init__(self, dataset: Dataset, store: FactsStore, see: See, passenger: Passenger | None) -> None:
+        self.dataset, self.store, self.see, self.passenger = dataset, store, see, passenger
         self.decoded = 0
         self._claimed: set[bytes] = set()
         self._lock = Lock()
         self._keys: list[bytes] = []
-        self._facts: list[ImageFacts | BadExample] = []
+        self._facts: list[Mapping[str, Any] | BadExample] = []
 
     def __call__(self, row: int) -> _Seen:
         try:
@@ -128,24 +135,26 @@ class _Look:
             return _Seen(b"", unreadable=f"cannot be read ({error.strerror or error})")
         position = int(self.store.find([key])[0])
         known = position >= 0
-        wants_pixels = self.pixels is not None and not self.pixels.has(key) and not (known and self._is_bad(position))
-        if known and not wants_pixels:
+        wanted = self._is_wanted(key) and not (known and self._is_bad(position))
+        if known and not wanted:
             return _Seen(key)
         with self._lock:
             if key in self._claimed:
                 return _Seen(key)
             self._claimed.add(key)
         try:
-            image, facts = decode_image(
+            value, facts = self.see(
                 content,
                 name=self.dataset.ids[row],
-                limits=self.limits,
-                at_least=self.pixels.at_least if self.pixels else None,
+                at_least=self.passenger.at_least if self.passenger else None,
             )
         except BadExample as problem:
             return _Seen(key, problem)
-        prepared = self.pixels.prepare(image) if self.pixels is not None and wants_pixels else None
+        prepared = self.passenger.prepare([value])[0] if self.passenger is not None and wanted else None
         return _Seen(key, None if known else facts, prepared)
+
+    def _is_wanted(self, key: bytes) -> bool:
+        return self.passenger is not None and not self.passenger.has([key])[0]
 
     def _is_bad(self, position: int) -> bool:
         return not self.store.columns(np.array([position]))["ok"][0]
@@ -164,7 +173,9 @@ class _Look:
             self._keys, self._facts = [], []
 
 
-def _gather(dataset: Dataset, store: FactsStore, found: Collection[tuple[bytes, str]], decoded: int) -> Survey:
+def _gather(
+    dataset: Dataset, store: FactsStore, found: Collection[tuple[bytes, str]], decoded: int, words: Words
+) -> Survey:
     store.refresh()
     keys = [key for key, _ in found]
     readable = np.array([bool(key) for key in keys])
@@ -190,21 +201,16 @@ def _gather(dataset: Dataset, store: FactsStore, found: Collection[tuple[bytes, 
         if not key:
             problems[row] = Quarantined(dataset.ids[row], "DA49", why)
     if not usable.any():
-        raise DataError(_nothing_usable(dataset, problems))
+        raise DataError(nothing_usable(dataset, problems, words))
     return Survey(keys, usable, problems, columns, lambda rows: store.tiny(positions[rows]), decoded)
 
 
-def _nothing_usable(dataset: Dataset, problems: Mapping[int, Quarantined]) -> str:
+def nothing_usable(dataset: Dataset, problems: Mapping[int, Quarantined], words: Words) -> str:
+    """The DA26 message for data of which not one example can be used."""
     first = next(iter(problems.values()), None)
     why = f" First: {first.code} {shown(first.id)}: {shown(first.reason)}" if first else ""
+    is_one = f"is {words.a} that can be used" if words.held != words.many else "can be used"
     return (
-        f"DA26 not one of the {len(dataset)} files in {shown(dataset.origin)} is an image that can be used.{why} "
-        "Check that this is the right folder; 'headstart inspect' lists every file with its reason."
+        f"DA26 not one of the {len(dataset)} {words.held} in {shown(dataset.origin)} {is_one}.{why} "
+        "Check that this is the right data; 'headstart inspect' lists every one with its reason."
     )
-
-
-def facts_cache(cache: Path, limits: ImageLimits | None = None) -> FactsStore:
-    """The store of what is known about pictures under these limits."""
-    from headstart.data.facts import facts_folder
-
-    return FactsStore(facts_folder(cache, limits or ImageLimits()))

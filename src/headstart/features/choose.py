@@ -1,7 +1,7 @@
 """Which runner is fastest here, and is it right? Told by a short timing, not by belief.
 
-A runner is accepted only when its features agree with torch float32 on real images: cosine of every image >= 0.999,
-and >= 0.99 after the images' common mean is taken out (a large mean made a bfloat16 network pass whose class scores
+A runner is accepted only when its features agree with torch float32 on real examples: cosine of every one >= 0.999,
+and >= 0.99 after their common mean is taken out (a large mean made a bfloat16 network pass whose class scores
 were off by 0.12).
 The choice is remembered per network, machine and library versions, so that later runs neither time again nor change
 to another precision (which would be another cache key).
@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from headstart.backbones.backbone import Backbone
     from headstart.features.runners.openvino import Converted
 
+Examples = np.ndarray | Sequence[np.ndarray]  # prepared, as one array or as a list of any lengths
 SAME = 0.999  # lowest cosine to float32 features
 SAME_CENTRED = 0.99  # the same without the images' common mean
 COMPARED = 16  # images that are run in float32 for the comparison
@@ -50,7 +51,7 @@ class RunnerChoice:
 
 def choose_runner(
     backbone: Backbone,
-    sample: Callable[[], np.ndarray],
+    sample: Callable[[], Examples],
     *,
     device: str = "auto",
     memory: Path | None = None,
@@ -58,7 +59,7 @@ def choose_runner(
 ) -> RunnerChoice:
     """The fastest runner whose features agree with float32.
 
-    sample: gives (n, S, S, 3) uint8, 8 to 32 real images; called only when something must be timed or compared.
+    sample: gives some real examples, prepared; called only when something must be timed or compared.
     memory: folder where choices are kept.  only: name of the one runner to use (from an earlier record).
     """
     device = best_device() if device == "auto" else device
@@ -75,15 +76,15 @@ def choose_runner(
     return RunnerChoice(trials[0].name, trials, lambda: best)
 
 
-def agreeing(backbone: Backbone, name: str, device: str, pixels: np.ndarray) -> Runner:
-    """The runner of that name, after it has agreed with float32 on ``pixels``; EnvironmentFault EN72 otherwise."""
+def agreeing(backbone: Backbone, name: str, device: str, examples: Examples) -> Runner:
+    """The runner of that name, after it has agreed with float32 on ``examples``; EnvironmentFault EN72 otherwise."""
     runner = make_runner(backbone, name, device)
     if runner is None:
-        names = ", ".join(offered(device))
+        names = ", ".join(offered(device, backbone.card.modality))
         raise EnvironmentFault(
             f"EN72 this machine has no runner '{name}'. It offers: {names}. Choose one with --runner."
         )
-    agreement = _agreement(backbone, runner, pixels)
+    agreement = _agreement(backbone, runner, examples)
     if not agreement.holds:
         raise EnvironmentFault(
             f"EN72 the runner '{name}' disagrees with float32 on {backbone.card.name} "
@@ -93,31 +94,31 @@ def agreeing(backbone: Backbone, name: str, device: str, pixels: np.ndarray) -> 
     return runner
 
 
-def exact_runner(backbone: Backbone, name: str, pixels: np.ndarray, *, device: str = "auto") -> Runner:
-    """The runner of that name, or plain torch in float32 where it does not agree with that on ``pixels``.
+def exact_runner(backbone: Backbone, name: str, examples: Examples, *, device: str = "auto") -> Runner:
+    """The runner of that name, or plain torch in float32 where it does not agree with that on ``examples``.
 
     For networks that were trained here: what was exact for the loaded weights need not be for the new ones.
     """
     device = best_device() if device == "auto" else device
-    plain = offered(device)[-1]
+    plain = offered(device, backbone.card.modality)[-1]
     runner = make_runner(backbone, name, device)
-    if runner is not None and (name == plain or _agreement(backbone, runner, pixels).holds):
+    if runner is not None and (name == plain or _agreement(backbone, runner, examples).holds):
         return runner
     runner = make_runner(backbone, plain, device)
     assert runner is not None, "float32 is offered everywhere"
     return runner
 
 
-def _agreement(backbone: Backbone, runner: Runner, pixels: np.ndarray) -> Agreement:
-    few = pixels[:COMPARED]
+def _agreement(backbone: Backbone, runner: Runner, examples: Examples) -> Agreement:
+    few = examples[:COMPARED]
     return agreement_of(run_all(runner, few), float32_features(backbone, few))
 
 
-def float32_features(backbone: Backbone, pixels: np.ndarray) -> np.ndarray:
+def float32_features(backbone: Backbone, examples: Examples) -> np.ndarray:
     """The reference: plain torch on the CPU in float32."""
     from headstart.features.runners.torch import TorchRunner
 
-    reference = run_all(TorchRunner(backbone, batch=len(pixels)), pixels)
+    reference = run_all(TorchRunner(backbone, batch=len(examples)), examples)
     if not np.isfinite(reference).all():
         raise TrainingFault(
             f"CK10 {backbone.card.name} gives NaN or infinite features in float32. Its weights are damaged."
@@ -125,12 +126,12 @@ def float32_features(backbone: Backbone, pixels: np.ndarray) -> np.ndarray:
     return reference
 
 
-def _race(backbone: Backbone, pixels: np.ndarray, device: str) -> tuple[tuple[RunnerTrial, ...], Runner]:
-    reference = float32_features(backbone, pixels[:COMPARED])
+def _race(backbone: Backbone, examples: Examples, device: str) -> tuple[tuple[RunnerTrial, ...], Runner]:
+    reference = float32_features(backbone, examples[:COMPARED])
     trials: list[RunnerTrial] = []
     runners: dict[str, Runner] = {}
     converted = None
-    for name in offered(device):
+    for name in offered(device, backbone.card.modality):
         if name.startswith("openvino") and converted is None:
             from headstart.features.runners.openvino import convert
 
@@ -138,7 +139,7 @@ def _race(backbone: Backbone, pixels: np.ndarray, device: str) -> tuple[tuple[Ru
         runner = make_runner(backbone, name, device, converted=converted)
         assert runner is not None, "an offered runner can be made"
         fastest = max((t.images_per_s for t in trials if t.accepted), default=0.0)
-        trial = _time(runner, pixels, reference, fastest)
+        trial = _time(runner, examples, reference, fastest)
         trials.append(trial)
         if trial.accepted:
             runners[name] = runner
@@ -148,8 +149,8 @@ def _race(backbone: Backbone, pixels: np.ndarray, device: str) -> tuple[tuple[Ru
     return tuple(trials), runners[trials[0].name]
 
 
-def _time(runner: Runner, pixels: np.ndarray, reference: np.ndarray, fastest: float) -> RunnerTrial:
-    tile = np.concatenate([pixels] * -(-2 * runner.batch // len(pixels)))[: 2 * runner.batch]
+def _time(runner: Runner, examples: Examples, reference: np.ndarray, fastest: float) -> RunnerTrial:
+    tile = _repeated(examples, 2 * runner.batch)
     start = time.perf_counter()
     features = run_all(runner, tile[: max(runner.batch, len(reference))])
     speed = runner.batch / (time.perf_counter() - start)
@@ -161,6 +162,14 @@ def _time(runner: Runner, pixels: np.ndarray, reference: np.ndarray, fastest: fl
     return RunnerTrial(
         runner.name, round(speed, 1), round(agreement.cosine, 6), agreement.holds, round(agreement.centred, 6)
     )
+
+
+def _repeated(examples: Examples, n: int) -> Examples:
+    """The examples again and again, n in all."""
+    times = -(-n // len(examples))
+    if isinstance(examples, np.ndarray):
+        return np.concatenate([examples] * times)[:n]
+    return [*examples, *(a for _ in range(times - 1) for a in examples)][:n]
 
 
 @dataclass(frozen=True)
@@ -192,8 +201,16 @@ def lowest_cosine(a: np.ndarray, b: np.ndarray) -> float:
     return float(((a * b).sum(axis=1) / np.maximum(norms, 1e-30)).min()) if len(a) else 1.0
 
 
-def offered(device: str) -> tuple[str, ...]:
-    """Names of the runners this machine offers, likely fastest first; nothing is built for it."""
+def offered(device: str, modality: str = "image") -> tuple[str, ...]:
+    """Names of the runners this machine offers, likely fastest first; nothing is built for it.
+
+    Only pictures have channels that could come last.
+    """
+    names = _offered_for_pictures(device)
+    return names if modality == "image" else tuple(dict.fromkeys(name.replace("-nhwc", "") for name in names))
+
+
+def _offered_for_pictures(device: str) -> tuple[str, ...]:
     if device != "cpu":
         kind = device.partition(":")[0]
         return (f"torch-bf16-nhwc-{kind}", f"torch-autocast-{kind}", f"torch-f32-{kind}")
@@ -215,7 +232,7 @@ def make_runner(
     converted: what runners.openvino.convert gave for this backbone, where it is at hand.
     """
     device = best_device() if device == "auto" else device
-    if name not in offered(device):
+    if name not in offered(device, backbone.card.modality):
         return None
     if name.startswith("openvino"):
         from headstart.features.runners.openvino import OpenVinoRunner, convert
@@ -269,4 +286,4 @@ def circumstances(backbone: Backbone, device: str) -> list[str]:
         processor = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), processor)
     gpu = torch.cuda.get_device_name() if device.startswith("cuda") else ""
     threads = f"{torch.get_num_threads()} of {os.cpu_count()}"
-    return [backbone.card.architecture, str(backbone.spec), device, gpu, processor, threads, *libraries]
+    return [backbone.card.architecture, str(backbone.card.input), device, gpu, processor, threads, *libraries]

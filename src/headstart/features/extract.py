@@ -1,6 +1,6 @@
 """Backbone × Dataset → Features: one pass over the files that also looks at them (see data.survey).
 
-A shard is written every few thousand images, so an interrupted pass goes on from what is there. Features are stored
+A shard is written every few thousand examples, so an interrupted pass goes on from what is there. Features are stored
 as float16 and always read back from the store: first run, second run and prediction see the same rounding.
 """
 
@@ -15,21 +15,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headstart.base.errors import TrainingFault
+from headstart.base.errors import PlanError, TrainingFault, shown
 from headstart.base.files import key_of
 from headstart.base.progress import QUIET, Observer
 from headstart.base.shards import ShardStore
 from headstart.data.dataset import Dataset
-from headstart.data.decode import BadExample, ImageLimits, decode_image
-from headstart.data.survey import Pixels, Survey, facts_cache, survey
+from headstart.data.decode import BadExample, ImageLimits
+from headstart.data.looks import ImageLook, Look, look_for
+from headstart.data.survey import Passenger, Survey
+from headstart.data.words import Words, words_of
 from headstart.features.choose import choose_runner
+from headstart.features.feeds import Feed, feed_for
 from headstart.features.runners.runner import Runner
-from headstart.inputs.image import prepare
+from headstart.inputs.prepared import Prepared, by_length, stacked
 from headstart.records.audit import Quarantined
 from headstart.records.run import FeatureRecord
 
 if TYPE_CHECKING:
     from headstart.backbones.backbone import Backbone
+    from headstart.backbones.card import BackboneCard
 
 FORMAT = 1
 FLUSH = 4096  # rows of a shard
@@ -55,39 +59,41 @@ def extract(
     cache: Path,
     device: str = "auto",
     only_runner: str | None = None,
-    limits: ImageLimits | None = None,
+    look: Look | None = None,
     observer: Observer = QUIET,
     what: str = "looking and embedding",
 ) -> Features:
-    """Features of every usable image. Raises DataError when none is, TrainingFault when the network gives NaN.
+    """Features of every usable example. Raises DataError when none is, TrainingFault when the network gives NaN.
 
     cache: folder of the feature and fact stores.  only_runner: the runner that must be used (as recorded earlier).
+    look: how examples are read; None: with the modality's usual limits.  PlanError PL80 for a network that takes
+    examples of another modality.
     """
-    limits = limits or ImageLimits()
+    check_modality(backbone.card, dataset.modality)
+    look, feed = look or look_for(dataset.modality), feed_for(backbone)
     start = time.perf_counter()
     choice = choose_runner(
         backbone,
-        lambda: sample_pixels(backbone, dataset, limits),
+        lambda: sample(feed, dataset, look),
         device=device,
         memory=cache / "runners",
         only=only_runner,
     )
     key = feature_key(backbone, choice.name)
     store = ShardStore(cache / "features" / key)
-    sink = _Sink(choice.make, store)
-    spec = backbone.spec
-    wanted = Pixels(
-        prepare=lambda image: prepare(image, spec),
-        has=lambda content: content in store,
+    sink = _Sink(choice.make, store, feed.window)
+    wanted = Passenger(
+        prepare=feed.prepare,
+        has=lambda contents: store.find(contents) >= 0,
         take=sink.take,
-        at_least=spec.resized,
+        at_least=feed.at_least,
     )
     try:
-        seen = survey(dataset, facts_cache(cache, limits), limits=limits, pixels=wanted, observer=observer, what=what)
+        seen = look.survey(dataset, cache, passenger=wanted, observer=observer, what=what)
     finally:
         sink.finish()
     store.refresh()
-    seen = _without_nonfinite(seen, sink.nonfinite, dataset.ids)
+    seen = _without_nonfinite(seen, sink.nonfinite, dataset.ids, look.words)
     keys = [seen.keys[row] for row in seen.rows]
     positions = store.find(keys)
     assert (positions >= 0).all(), "a feature that was just written is not in the store"
@@ -98,66 +104,90 @@ def extract(
         images=len(keys),
         from_cache=len(keys) - sink.computed,
         seconds=round(time.perf_counter() - start, 3),
-        preprocessing=asdict(spec),
+        preprocessing=asdict(backbone.card.input),
+        cut=int(np.count_nonzero(_column(store, positions, "cut"))) if feed.window else 0,
     )
     return Features(store.vectors(positions), seen, record)
 
 
+def check_modality(card: BackboneCard, modality: str) -> None:
+    """PlanError PL80 where the network cannot take such examples."""
+    if card.modality != modality:
+        raise PlanError(
+            f"PL80 {shown(card.name)} takes {words_of(card.modality).many}, and this data is "
+            f"{words_of(modality).many}. Choose another with --backbone: headstart models lists them."
+        )
+
+
+def _column(store: ShardStore, positions: np.ndarray, name: str) -> np.ndarray:
+    return np.asarray(store.read(positions, name).to_numpy()) if len(positions) else np.zeros(0)
+
+
 def feature_key(backbone: Backbone, runner: str) -> str:
-    """The store's name: everything the vectors depend on besides the content of the image."""
+    """The store's name: everything the vectors depend on besides the content of the example."""
     from importlib.metadata import version
 
     library = "openvino" if runner.startswith("openvino") else "torch"
     weights = [backbone.record.weights_sha256, backbone.card.architecture, list(backbone.record.notes)]
-    return key_of([FORMAT, weights, asdict(backbone.spec), runner, library, version(library), version("pillow")])
+    reader = [version(package) for package in feed_for(backbone).versions]
+    return key_of([FORMAT, weights, asdict(backbone.card.input), runner, library, version(library), *reader])
 
 
-def sample_pixels(backbone: Backbone, dataset: Dataset, limits: ImageLimits, most: int = 16) -> np.ndarray:
-    """(n, S, S, 3) uint8 of up to ``most`` usable images spread over the dataset; grey ones if none is usable."""
-    spec = backbone.spec
+def sample(feed: Feed, dataset: Dataset, look: Look, most: int | None = None) -> list[np.ndarray]:
+    """Up to ``most`` usable examples spread over the dataset, prepared; a plain one if none is usable."""
+    most = most or feed.timed
     found: list[np.ndarray] = []
     for row in np.unique(np.linspace(0, len(dataset) - 1, 2 * most).astype(int)):
         if len(found) == most:
             break
         try:
-            image, _ = decode_image(
-                dataset.content(row)[1], name=dataset.ids[row], limits=limits, at_least=spec.resized
-            )
+            value = look.value(dataset.content(row)[1], name=dataset.ids[row], at_least=feed.at_least)
         except (BadExample, OSError):
             continue  # the survey reports it
-        found.append(prepare(image, spec))
-    return np.stack(found) if found else np.full((1, spec.size, spec.size, 3), 128, np.uint8)
+        found.append(feed.prepare([value])[0].array)
+    return found or [feed.nothing().array]
+
+
+def sample_pixels(backbone: Backbone, dataset: Dataset, limits: ImageLimits, most: int = 16) -> np.ndarray:
+    """(n, S, S, 3) uint8 of up to ``most`` usable images spread over the dataset; a grey one if none is usable."""
+    return np.stack(sample(feed_for(backbone), dataset, ImageLook(limits), most))
 
 
 class _Sink:
-    """Collects prepared images into batches, runs them, and writes shards of what comes out.
+    """Collects prepared examples into batches, runs them, and writes shards of what comes out.
 
-    The runner is made when the first image arrives: where everything is known already, nothing is converted.
+    window: examples that are sorted by length before they are cut into batches; None: batches in the order of arrival.
+    The runner is made when the first example arrives: where everything is known already, nothing is converted.
     """
 
-    def __init__(self, make: Callable[[], Runner], store: ShardStore) -> None:
-        self.make, self.store = make, store
+    def __init__(self, make: Callable[[], Runner], store: ShardStore, window: int | None) -> None:
+        self.make, self.store, self.window = make, store, window
         self.runner: Runner | None = None
         self.computed = 0
         self.nonfinite: set[bytes] = set()
-        self._keys: list[bytes] = []
-        self._pixels: list[np.ndarray] = []
-        self._ready: list[tuple[list[bytes], np.ndarray]] = []
+        self._waiting: list[tuple[bytes, Prepared]] = []
+        self._ready: list[_Done] = []
         self._lock = Lock()
 
-    def take(self, key: bytes, pixels: np.ndarray) -> None:
+    def take(self, key: bytes, example: Prepared) -> None:
         self.runner = self.runner or self.make()
-        self._keys.append(key)
-        self._pixels.append(pixels)
-        if len(self._keys) == self.runner.batch:
+        self._waiting.append((key, example))
+        if len(self._waiting) >= (self.window or self.runner.batch):
             self._send()
-        if sum(len(keys) for keys, _ in self._ready) >= FLUSH:
+        if sum(len(done.keys) for done in self._ready) >= FLUSH:
             self._write()
 
     def _send(self) -> None:
-        if self._keys and self.runner:
-            self.runner.submit(np.stack(self._pixels), _Arrival(self._keys, self._ready, self._lock))
-            self._keys, self._pixels = [], []
+        waiting, self._waiting = self._waiting, []
+        if not waiting or self.runner is None:
+            return
+        order = by_length([example.array for _, example in waiting]) if self.window else np.arange(len(waiting))
+        for start in range(0, len(order), self.runner.batch):
+            part = [waiting[i] for i in order[start : start + self.runner.batch]]
+            arrival = _Arrival(
+                [key for key, _ in part], [example.is_cut for _, example in part], self._ready, self._lock
+            )
+            self.runner.submit(stacked([example.array for _, example in part]), arrival)
 
     def finish(self) -> None:
         self._send()
@@ -173,17 +203,21 @@ class _Sink:
         if not ready:
             return
         # Streams deliver in any order; sorted by content the shard has the same bytes in every run.
-        keys = [key for keys, _ in ready for key in keys]
-        X = np.concatenate([x for _, x in ready])
+        keys = [key for done in ready for key in done.keys]
+        cut = [is_cut for done in ready for is_cut in done.cut]
+        X = np.concatenate([done.X for done in ready])
         order = sorted(range(len(keys)), key=keys.__getitem__)
-        X, keys = X[order], [keys[i] for i in order]
+        X, keys, cut = X[order], [keys[i] for i in order], [cut[i] for i in order]
         fine = np.asarray(np.isfinite(X).all(axis=1))
         self.nonfinite.update(key for key, ok in zip(keys, fine, strict=True) if not ok)
         self.computed += len(keys)
         for dtype, rows in _by_precision(X, fine):
             values = pa.array(X[rows].astype(dtype).ravel())
             vectors = pa.FixedSizeListArray.from_arrays(values, X.shape[1])
-            self.store.append([keys[i] for i in rows], {"vector": vectors})
+            columns: dict[str, pa.Array] = {"vector": vectors}
+            if self.window:
+                columns["cut"] = pa.array([cut[i] for i in rows], pa.bool_())
+            self.store.append([keys[i] for i in rows], columns)
 
 
 def _by_precision(X: np.ndarray, fine: np.ndarray) -> list[tuple[type, np.ndarray]]:
@@ -193,25 +227,34 @@ def _by_precision(X: np.ndarray, fine: np.ndarray) -> list[tuple[type, np.ndarra
     return [(dtype, rows) for dtype, rows in parts if len(rows)]
 
 
+@dataclass(frozen=True, eq=False)
+class _Done:
+    keys: list[bytes]
+    cut: list[bool]
+    X: np.ndarray
+
+
 class _Arrival:
-    def __init__(self, keys: list[bytes], ready: list[tuple[list[bytes], np.ndarray]], lock: Lock) -> None:
-        self.keys, self.ready, self.lock = keys, ready, lock
+    def __init__(self, keys: list[bytes], cut: list[bool], ready: list[_Done], lock: Lock) -> None:
+        self.keys, self.cut, self.ready, self.lock = keys, cut, ready, lock
 
     def __call__(self, features: np.ndarray) -> None:
         with self.lock:
-            self.ready.append((self.keys, features))
+            self.ready.append(_Done(self.keys, self.cut, features))
 
 
-def _without_nonfinite(seen: Survey, bad: set[bytes], ids: Sequence[str]) -> Survey:
-    """Images for which the network gives NaN or infinity are quarantined; if all do, the weights are to blame."""
+def _without_nonfinite(seen: Survey, bad: set[bytes], ids: Sequence[str], words: Words) -> Survey:
+    """Examples for which the network gives NaN or infinity are quarantined; if all do, the weights are to blame."""
     if not bad:
         return seen
     rows = [int(row) for row in seen.rows if seen.keys[row] in bad]
     if len(rows) == len(seen.rows):
-        raise TrainingFault("CK10 the network gives NaN or infinite features for every image. Its weights are damaged.")
+        raise TrainingFault(
+            f"CK10 the network gives NaN or infinite features for every {words.one}. Its weights are damaged."
+        )
     usable = seen.usable.copy()
     usable[rows] = False
-    reason = "the network's features for this image are NaN or infinite"
+    reason = f"the network's features for this {words.one} are NaN or infinite"
     problems = dict(seen.problems) | {row: Quarantined(ids[row], "FE01", reason) for row in rows}
     return replace(seen, usable=usable, problems=problems)
 

@@ -37,10 +37,31 @@ class ImageSpec:
 
 
 @dataclass(frozen=True)
+class TextSpec:
+    """Texts for a network.
+
+    tokenizer: SHA-256 of tokenizer.json, which turns a text into numbers of its vocabulary.
+    window: most tokens the network gets, special ones among them; what is beyond is cut off at the end.
+    prefix: put before each text, as the network was trained with.
+    """
+
+    tokenizer: str
+    window: int = 256
+    prefix: str = ""
+
+
+@dataclass(frozen=True)
 class VectorSpec:
     """Numbers that are features already. width: D."""
 
     width: int
 
 
-InputSpec = ImageSpec | VectorSpec
+InputSpec = ImageSpec | TextSpec | VectorSpec
+
+_MODALITIES = {ImageSpec: "image", TextSpec: "text", VectorSpec: "vector"}
+
+
+def modality_of(spec: InputSpec) -> str:
+    """The modality of the examples that are fed so."""
+    return _MODALITIES[type(spec)]

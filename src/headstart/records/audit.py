@@ -70,6 +70,8 @@ class Audit:
     modes: Mapping[str, int] = field(default_factory=dict)
     notes: Mapping[str, int] = field(default_factory=dict)  # "rotated by EXIF": 214
     fingerprint: str = ""
+    modality: str = "image"
+    measures: Mapping[str, float] = field(default_factory=dict)  # "characters, middle": 74.0
 
 
 @dataclass(frozen=True)

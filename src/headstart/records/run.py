@@ -23,6 +23,7 @@ from headstart.records.heads import HeadRecord
 from headstart.records.ladder import LadderRecord
 from headstart.records.predictions import Predictions
 from headstart.records.proof import ProofRecord
+from headstart.records.ranking import RankRecord
 
 SCHEMA = 1
 R = TypeVar("R")
@@ -64,7 +65,7 @@ class RunnerTrial:
 
 @dataclass(frozen=True)
 class FeatureRecord:
-    """The one pass through the network."""
+    """The one pass through the network. cut: examples that did not fit into the network's window."""
 
     key: str
     runner: str
@@ -74,6 +75,7 @@ class FeatureRecord:
     seconds: float
     preprocessing: Mapping[str, Any]
     preprocessing_check: str = ""
+    cut: int = 0
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,11 @@ class RunFolder:
         return self.path / "proof.json"
 
     @property
+    def ranking(self) -> Path:
+        """Which networks were compared before; there after rank, and after fit --backbone auto."""
+        return self.path / "ranking.json"
+
+    @property
     def checkpoints(self) -> Path:
         """State of a training that is not over; removed when the run is done."""
         return self.path / "checkpoints"
@@ -180,7 +187,8 @@ class RunFolder:
         return self.path / "owner.json"
 
     def save(
-        self, record: RunRecord | Audit | SplitRecord | HeadRecord | LadderRecord | ProofRecord | Evaluation
+        self,
+        record: RunRecord | Audit | SplitRecord | HeadRecord | LadderRecord | ProofRecord | RankRecord | Evaluation,
     ) -> None:
         write_json(self._place(type(record)), to_dict(record))
 
@@ -209,6 +217,7 @@ class RunFolder:
             HeadRecord: self.heads,
             LadderRecord: self.ladder,
             ProofRecord: self.proof,
+            RankRecord: self.ranking,
             Evaluation: self.evaluation,
         }[cls]
 

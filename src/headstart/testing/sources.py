@@ -14,8 +14,10 @@ from headstart.backbones.backbone import Backbone
 from headstart.backbones.card import BackboneCard
 from headstart.backbones.sources.source import Source
 from headstart.backbones.stages import check_stages
+from headstart.features.feeds import feed_for
 from headstart.inputs.image import normalise
-from headstart.inputs.spec import ImageSpec
+from headstart.inputs.prepared import stacked
+from headstart.inputs.spec import ImageSpec, TextSpec, modality_of
 
 
 def check_cards(source: Source) -> None:
@@ -30,9 +32,12 @@ def check_cards(source: Source) -> None:
 def _check_card(card: BackboneCard, source: str) -> None:
     where = f"{card.name}: "
     assert card.name.startswith((f"{source}/", f"{source}:")), where + f"does not start with '{source}/'"
-    assert card.modality == "image" and isinstance(card.input, ImageSpec), where + "takes no images"
+    assert card.modality == modality_of(card.input), where + "its input is of another modality"
     assert card.feature_dim > 0 and card.parameters > 0 and card.gmacs >= 0, where + "sizes are missing"
-    assert card.input.size > 0 and 0 < card.input.crop <= 1 and min(card.input.std) > 0, where + "input spec"
+    if isinstance(card.input, ImageSpec):
+        assert card.input.size > 0 and 0 < card.input.crop <= 1 and min(card.input.std) > 0, where + "input spec"
+    if isinstance(card.input, TextSpec):
+        assert card.input.window > 2 and len(card.input.tokenizer) == 64, where + "input spec"
     assert card.licence and card.trained_on and card.architecture, where + "licence, origin or architecture is missing"
     if not card.weights.here:
         assert card.weights.how_to_get, where + "is not here and does not say how to get it"
@@ -40,19 +45,18 @@ def _check_card(card: BackboneCard, source: str) -> None:
 
 def check_backbone(backbone: Backbone, *, batch: int = 3) -> None:
     """All that the rest of headstart relies on, for one loaded backbone."""
-    pixels = torch.from_numpy(_pixels(backbone.spec, batch))
-    images = torch.from_numpy(normalise(pixels.numpy(), backbone.spec))
+    given, examples = _batch(backbone, batch)
     with torch.inference_mode():
-        features = backbone(images)
-        again = backbone(images)
-        from_pixels = backbone.from_pixels()(pixels)
-        alone = torch.cat([backbone(image[None]) for image in images])
+        features = backbone(examples)
+        again = backbone(examples)
+        from_batch = backbone.from_batch()(given)
+        alone = torch.cat([backbone(example[None]) for example in examples])
     name = backbone.card.name
     assert features.shape == (batch, backbone.card.feature_dim), f"{name}: {tuple(features.shape)} features"
     assert features.dtype == torch.float32 and bool(torch.isfinite(features).all()), f"{name}: not finite float32"
     assert torch.equal(features, again), f"{name}: not in eval mode"
-    assert _close(from_pixels, features), f"{name}: from_pixels() differs from normalise() + forward()"
-    assert _close(alone, features), f"{name}: a picture's features depend on its neighbours in the batch"
+    assert _close(from_batch, features), f"{name}: from_batch() differs from normalise() + forward()"
+    assert _close(alone, features), f"{name}: an example's features depend on its neighbours in the batch"
     assert not backbone.training, f"{name}: in training mode"
     check_stages(backbone.network, backbone.stages)
     assert sum(p.numel() for p in backbone.network.parameters()) == backbone.card.parameters, f"{name}: parameters"
@@ -78,16 +82,29 @@ def check_classifier(backbone: Backbone, classes: int = 3) -> None:
     state = backbone.classifier_state(weight, bias, labels)
     network = backbone.architecture.build(classes).eval()
     network.load_state_dict(state, strict=True)
-    images = torch.from_numpy(normalise(_pixels(backbone.spec, 2), backbone.spec))
+    _, examples = _batch(backbone, 2)
     with torch.inference_mode():
-        expected = backbone(images).numpy() @ weight.T + bias
-        output = backbone.architecture.features(network, images).numpy()
+        expected = backbone(examples).numpy() @ weight.T + bias
+        output = backbone.architecture.features(network, examples).numpy()
+    if isinstance(backbone.card.input, TextSpec):  # its classifier stands beside the encoder, in no library's network
+        beside = [state[name].numpy() for name in sorted(state.keys() - backbone.network.state_dict().keys())]
+        output = output @ beside[1].T + beside[0]
     assert np.allclose(output, expected, atol=1e-3, rtol=1e-4), f"{backbone.card.name}: the folded classifier differs"
 
 
 def _close(first: torch.Tensor, second: torch.Tensor) -> bool:
     scale = max(float(second.abs().max()), 1e-6)
     return float((first - second).abs().max()) <= 1e-4 * scale
+
+
+def _batch(backbone: Backbone, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(a batch as it is prepared, the same as ``forward`` takes it)."""
+    if isinstance(backbone.card.input, ImageSpec):
+        pixels = _pixels(backbone.card.input, rows)
+        return torch.from_numpy(pixels), torch.from_numpy(normalise(pixels, backbone.card.input))
+    prepared = feed_for(backbone).prepare([("words " * (3 * n + 2)).strip() for n in range(rows)])
+    tokens = torch.from_numpy(stacked([example.array for example in prepared]))
+    return tokens, tokens
 
 
 def _pixels(spec: ImageSpec, batch: int) -> np.ndarray:

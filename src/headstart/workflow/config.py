@@ -25,6 +25,7 @@ class DataConfig:
     task: None: told from the target column.
     accept_bad: go on although more than 5 % of the files are unusable.  accept_leakage: although train and test share.
     max_pixels: pictures with more are quarantined before they are decoded.
+    text: column of a table that holds texts, which are then what is learnt from; for a list of strings, any word.
     """
 
     target: str | None = None
@@ -39,6 +40,7 @@ class DataConfig:
     allow_outside: bool = False
     drop_unlabelled: bool = False
     max_pixels: int = 50_000_000
+    text: str | None = None
 
 
 NO_WISHES = Options()
@@ -94,7 +96,8 @@ class TuneConfig:
 
 @dataclass(frozen=True)
 class FitConfig:
-    """backbone: a name of the catalogue, or 'auto' (the first of the starter set that is here).
+    """backbone: a name of the catalogue; 'starter': the starter network, or the smallest that is here; 'auto': the best
+    of those that are here by a quick ranking on this data.
 
     structure: how the network is changed before anything is learnt.  tuning: what comes after the frozen probe.
     weights: local file for the backbone's parameters.  test_share: of the examples, sealed until the end.
@@ -106,7 +109,7 @@ class FitConfig:
     data: DataConfig = DataConfig()
     structure: Structure = AS_PUBLISHED
     tuning: TuneConfig = TuneConfig()
-    backbone: str = "auto"
+    backbone: str = "starter"
     weights: str | None = None
     balance: Balance = "auto"
     metric: str | None = None

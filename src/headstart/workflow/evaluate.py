@@ -17,7 +17,7 @@ from headstart.records.evaluation import Evaluation
 from headstart.records.predictions import Predictions
 from headstart.records.run import RunFolder
 from headstart.workflow.config import DataConfig, cache_folder
-from headstart.workflow.reading import limits_of, read
+from headstart.workflow.reading import look_of, read
 
 if TYPE_CHECKING:
     from headstart.bundle.predictor import Predictor
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """seen_in_training: examples whose very pixels the model learnt from; they make the score too good."""
+    """seen_in_training: examples whose very content the model learnt from; they make the score too good."""
 
     evaluation: Evaluation
     predictions: Predictions
@@ -94,7 +94,7 @@ def embed(
     from headstart.features.extract import extract
 
     runner = predictor.manifest.runner
-    if runner not in offered(best_device() if device == "auto" else device):
+    if runner not in offered(best_device() if device == "auto" else device, dataset.modality):
         observer(Said(f"this machine has no runner '{runner}'; torch in float32 takes its place", "warning"))
         runner = "torch-f32"
     features = extract(
@@ -103,7 +103,7 @@ def embed(
         cache=cache_folder(cache),
         device=device,
         only_runner=runner,
-        limits=limits_of(config),
+        look=look_of(dataset, config),
         observer=observer,
     )
     return features.X, features.survey

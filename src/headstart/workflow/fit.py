@@ -43,7 +43,8 @@ from headstart.workflow.judge import (
     held_out,
     random_copy_features,
 )
-from headstart.workflow.reading import check_out, limits_of, read, stop_or_go, task_of
+from headstart.workflow.modalities import EVIDENCE
+from headstart.workflow.reading import check_out, check_ways, limits_of, look_of, read, stop_or_go, task_of
 from headstart.workflow.run import Run
 
 if TYPE_CHECKING:
@@ -102,6 +103,8 @@ def _fit(
     clock, limits = Clock(), limits_of(config.data)
     with clock("reading"):
         dataset = read(data, y, config.data)
+        look = look_of(dataset, config.data)
+        check_ways(dataset, config)
         first_task = task_of(dataset)  # one class, no labels, a wrong word: said before any work
         if config.metric:
             check_score(config.metric, first_task.name)
@@ -118,14 +121,21 @@ def _fit(
         from headstart.backbones.catalogue import catalogue
         from headstart.backbones.restructure import structured
         from headstart.features.choose import exact_runner
-        from headstart.features.extract import extract, sample_pixels
+        from headstart.features.extract import check_modality, extract, sample_pixels
         from headstart.workflow.choose_backbone import choose_backbone, network_words
         from headstart.workflow.finetuning import check_tuning
-        from headstart.workflow.keeping import COMPARED, check_saved, report_pictures, save_model
+        from headstart.workflow.keeping import COMPARED, Page, check_saved, report_examples, save_model
         from headstart.workflow.preprocessing import preprocessing_check
+        from headstart.workflow.rank import quick_choice
 
         weights = Path(config.weights) if config.weights else None
-        name = choose_backbone(config.backbone, catalogue)
+        name = choose_backbone(
+            config.backbone,
+            catalogue,
+            lambda: quick_choice(dataset, config, folder, cache, observer),
+            modality=dataset.modality,
+        )
+        check_modality(catalogue.card(name), dataset.modality)
         backbone = structured(catalogue.load(name, weights=weights, offline=config.offline), config.structure)
         check_tuning(backbone, config.tuning, first_task)
         observer(Said(f"network: {network_words(backbone.card)}, {backbone.card.parameters / 1e6:.1f} M parameters"))
@@ -137,7 +147,7 @@ def _fit(
             cache=cache,
             device=config.device,
             only_runner=config.runner,
-            limits=limits,
+            look=look,
             observer=observer,
         )
         rows = features.survey.rows
@@ -156,7 +166,7 @@ def _fit(
         observer(Said(divided.reason))
 
     feature_record = features.record
-    if config.weights or name.startswith("file:"):
+    if dataset.modality == "image" and (config.weights or name.startswith("file:")):
         with clock("checking the preprocessing"):
             sentence = preprocessing_check(
                 backbone,
@@ -187,7 +197,7 @@ def _fit(
             only_runner=exact_runner(
                 network, features.record.runner, sample_pixels(network, dataset, limits), device=config.device
             ).name,
-            limits=limits,
+            look=look,
             observer=observer,
             what="embedding with the trained network",
         )
@@ -210,11 +220,13 @@ def _fit(
             )
     if config.tuning.strategy != "probe" and ground is not None:
         from headstart.training.interrupt import Interruption
-        from headstart.workflow.finetuning import cross_judged, learn, share_of_time
+        from headstart.workflow.finetuning import cross_judged, diary_of, learn, share_of_time
 
         with clock("fine-tuning"), Interruption() as interruption:
             seconds = share_of_time(deadline, parts=not sealed.count)
-            tuned = learn(ground, np.arange(len(learnt)), chosen, config, seconds=seconds, ownership=ownership)
+            diary = diary_of(folder, ground, config)
+            everything = np.arange(len(learnt))
+            tuned = learn(ground, everything, chosen, config, seconds=seconds, ownership=ownership, diary=diary)
             folder.save(tuned.record)
             if interruption.asked:
                 raise Stopped(f"{interruption.asked}: stopped after the training. Go on with the same command.")
@@ -227,7 +239,9 @@ def _fit(
             at = test if len(test) else np.arange(min(len(known), COMPARED))
             network, kept, seen_rows = tuned.backbone, tuned.chosen, rows[at]
             seen = known.take(at).seeing(features_by(network, at).X)
-            judged = held_out(kept, seen) if len(test) else cross_judged(ground, config, rules, seconds=seconds)
+            judged = (
+                held_out(kept, seen) if len(test) else cross_judged(ground, config, rules, seconds=seconds, diary=diary)
+            )
 
     with clock("baselines"):
         contest = Contest(known, replace(rules, balance="none", families=(chosen.family,)), train, test)
@@ -237,7 +251,7 @@ def _fit(
         beside = baselines(
             judged.after,
             contest,
-            pixels=features.survey.tiny(rows).reshape(len(rows), -1).astype(np.float32) / 255,
+            plain=EVIDENCE[dataset.modality].plain(dataset, features.survey, rows, look),
             random_features=None if config.random_baseline == "off" else at_random,
             full_random=config.random_baseline == "full",
             probe=None if network is backbone else probed.after,
@@ -287,18 +301,22 @@ def _fit(
             created=record.created,
         )
         agreement = check_saved(
-            folder, dataset, seen_rows, seen, kept, backbone.spec, limits, config.device, features.record.runner
+            folder, dataset, seen_rows, seen, kept, network, look, config.device, features.record.runner
         )
 
     with clock("report"):
-        write_json(folder.pictures, report_pictures(dataset, divided.train, evaluation, found, backbone.spec, limits))
+        page = Page(network, kept, task, look, features.record.runner, config.device)
+        write_json(folder.pictures, report_examples(dataset, divided.train, judged.after, evaluation, found, page))
         record = replace(
             record,
             status="done",
             backbone=network.record,
             features=feature_record,
             model_sha256=seal,
-            notes=(f"loaded back and compared on {agreement.n} images: largest difference {agreement.max_abs:.1e}",),
+            notes=(
+                f"loaded back and compared on {agreement.n} {look.words.many}: "
+                f"largest difference {agreement.max_abs:.1e}",
+            ),
         )
         folder.save(replace(record, timing=clock.timing()))
         write_report(folder)
@@ -374,7 +392,7 @@ def _goes_on(folder: RunFolder, new: RunRecord) -> bool:
 def _clear(folder: RunFolder) -> None:
     """What another run left and this one need not write: state of its training, and records that stand by choice."""
     shutil.rmtree(folder.checkpoints, ignore_errors=True)
-    for path in (folder.plan, folder.ladder, folder.proof):
+    for path in (folder.plan, folder.ladder, folder.proof, folder.ranking):
         path.unlink(missing_ok=True)
 
 

@@ -13,12 +13,11 @@ from headstart.base.errors import HeadstartError
 from headstart.base.progress import QUIET, Observer
 from headstart.data.audit import audit
 from headstart.data.split import group_rows
-from headstart.data.survey import facts_cache, survey
 from headstart.records.audit import Audit, SplitRecord
 from headstart.workflow.config import FitConfig, cache_folder
 from headstart.workflow.dividing import divide
 from headstart.workflow.judge import Known
-from headstart.workflow.reading import limits_of, read, task_of
+from headstart.workflow.reading import look_of, read, task_of
 
 
 @dataclass(frozen=True)
@@ -38,11 +37,10 @@ def inspect(
     cache: str | Path | None = None,
     observer: Observer = QUIET,
 ) -> Inspection:
-    """Look at every file of ``data`` once. Raises DataError only where not even a dataset can be made of it."""
+    """Look at every example of ``data`` once. Raises DataError only where not even a dataset can be made of it."""
     config = config or FitConfig()
     dataset = read(data, y, config.data)
-    limits = limits_of(config.data)
-    seen = survey(dataset, facts_cache(cache_folder(cache), limits), limits=limits, observer=observer)
+    seen = look_of(dataset, config.data).survey(dataset, cache_folder(cache), observer=observer)
     found = audit(dataset, seen)
     try:
         usable = dataset.take(seen.rows)

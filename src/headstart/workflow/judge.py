@@ -168,19 +168,28 @@ class Contest:
         return Contest(self.known.take(rows), self.rules, np.arange(len(train)), np.arange(len(train), len(rows)))
 
 
+@dataclass(frozen=True, eq=False)
+class Plain:
+    """What a modality does without a network. key: of the Baseline.  judge: predictions for the rows of a contest."""
+
+    key: str
+    what: str
+    judge: Callable[[Contest], Predictions]
+
+
 def baselines(
     model: Predictions,
     contest: Contest,
     *,
-    pixels: np.ndarray,
+    plain: Plain,
     random_features: Callable[[np.ndarray], Features] | None,
     full_random: bool,
     probe: Predictions | None = None,
 ) -> tuple[Baseline, ...]:
-    """Majority, plain pixels and a random copy of the network, each paired with the model on the same rows.
+    """Majority, something plain and a random copy of the network, each paired with the model on the same rows.
 
     probe: what the frozen network with its head says of the same rows, where the model is a fine-tuned one.
-    pixels: (n, P) float32.  random_features: rows → their features by a randomly initialised copy; None: left out.
+    random_features: rows → their features by a randomly initialised copy; None: left out.
     """
     known = contest.known
     y_train = known.y if contest.by_folds else known.y[contest.train]
@@ -199,9 +208,9 @@ def baselines(
     found.append(
         compare(
             model,
-            contest.judge(pixels),
-            key="pixels",
-            what="the same kind of head on 16 × 16 pixels, no network",
+            plain.judge(contest),
+            key=plain.key,
+            what=plain.what,
             trained_on=contest.learnt_from,
             metric=metric,
             seed=seed,
@@ -253,7 +262,7 @@ def _against_random(
             ours,
             theirs,
             key="random-network",
-            what=f"{what} (both on {len(train)} training and {len(test)} test images)",
+            what=f"{what} (both on {len(train)} training and {len(test)} test examples)",
             trained_on=len(train),
             metric=metric,
             seed=seed,

@@ -1,8 +1,9 @@
-"""The model folder: saved, loaded back, compared. And the pictures that the report will want."""
+"""The model folder: saved, loaded back, compared. And the examples that the report will want to show."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,21 +11,24 @@ import numpy as np
 from headstart.adapt.heads.choose import Chosen
 from headstart.bundle.save import Agreement, ModelFacts, save, verify_opens_alike
 from headstart.data.dataset import Dataset
-from headstart.data.decode import ImageLimits, decode_image
-from headstart.inputs.image import prepare
-from headstart.inputs.spec import ImageSpec
+from headstart.data.looks import Look
+from headstart.features.choose import make_runner
+from headstart.features.feeds import feed_for
+from headstart.features.runners.runner import run_all
 from headstart.records.audit import Audit, SplitRecord
 from headstart.records.evaluation import Evaluation
+from headstart.records.predictions import Predictions
 from headstart.records.run import FeatureRecord, RunFolder
 from headstart.tasks.task import Task
 from headstart.workflow.judge import Known
-from headstart.workflow.pictures import pictures, samples
+from headstart.workflow.modalities import EVIDENCE, Shown
+from headstart.workflow.pictures import samples
 
 if TYPE_CHECKING:
     from headstart.backbones.backbone import Backbone
 
 COMPARED = 8  # samples on which the saved model must say what the evaluated one said
-SHOWN = 12  # mistakes, doubts and label issues that get a thumbnail
+SHOWN = 12  # mistakes, doubts and label issues that are shown
 
 
 def save_model(
@@ -58,37 +62,33 @@ def check_saved(
     rows: np.ndarray,
     known: Known,
     chosen: Chosen,
-    spec: ImageSpec,
-    limits: ImageLimits,
+    backbone: Backbone,
+    look: Look,
     device: str,
     runner: str,
 ) -> Agreement:
-    """Load the folder back and compare on up to eight images; BundleError when the scores differ.
+    """Load the folder back and compare on up to eight examples; BundleError when the scores differ.
 
     rows: rows of ``dataset`` that ``known`` holds, in the same order.  runner: the one that made their features. Where
     it was in float32, plain torch is asked: it needs no conversion, and it is what others will open the folder with.
     """
     at = np.unique(np.linspace(0, len(known) - 1, COMPARED).astype(int))
-    pixels = []
-    for row in rows[at]:
-        image, _ = decode_image(
-            dataset.content(int(row))[1], name=dataset.ids[row], limits=limits, at_least=spec.resized
-        )
-        pixels.append(prepare(image, spec))
+    feed = feed_for(backbone)
+    values = [
+        look.value(dataset.content(int(row))[1], name=dataset.ids[row], at_least=feed.at_least) for row in rows[at]
+    ]
+    arrays = [example.array for example in feed.prepare(values)]
     expected = known.task.decode(chosen.head.logits(known.X[at]) / chosen.temperature)
     precision = "float32" if "f32" in runner else None
-    return verify_opens_alike(run.model, np.stack(pixels), expected, device=device, precision=precision)
+    return verify_opens_alike(
+        run.model, arrays if feed.window else np.stack(arrays), expected, device=device, precision=precision
+    )
 
 
-def report_pictures(
-    dataset: Dataset,
-    learnt: Sequence[str],
-    evaluation: Evaluation,
-    found: Audit,
-    spec: ImageSpec,
-    limits: ImageLimits,
+def report_examples(
+    dataset: Dataset, learnt: Sequence[str], judged: Predictions, evaluation: Evaluation, found: Audit, page: Page
 ) -> dict[str, Any]:
-    """pictures.json: thumbnails by id and the sample ids of each class. learnt: ids of the training rows."""
+    """pictures.json: what examples are shown by, and the sample ids of each class. learnt: ids of the training rows."""
     target_of = dict(zip(dataset.ids, dataset.targets or (), strict=False))
     some = samples([target_of[i] for i in learnt], learnt)
     wanted = [e.id for e in (*evaluation.worst[:SHOWN], *evaluation.least_certain[:SHOWN])]
@@ -96,4 +96,31 @@ def report_pictures(
     for cluster in (*found.conflicts[:6], *found.clusters[:6]):
         wanted += cluster.ids[:3]
     seen = [i for ids in some.values() for i in ids]
-    return {"pictures": pictures(dataset, wanted, seen, spec=spec, limits=limits), "samples": some}
+    row_of = {name: row for row, name in enumerate(judged.ids)}
+    mistakes = [(e.id, int(judged.scores[row_of[e.id]].argmax())) for e in evaluation.worst[:SHOWN] if e.id in row_of]
+    shown = Shown(wanted, seen, mistakes, page.scores)
+    return {
+        "pictures": EVIDENCE[dataset.modality].shown(dataset, shown, spec=page.backbone.card.input, look=page.look),
+        "samples": some,
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class Page:
+    """What the report's examples are made with: the network, its head, and how examples are read."""
+
+    backbone: Backbone
+    chosen: Chosen
+    task: Task
+    look: Look
+    runner: str
+    device: str
+
+    def scores(self, values: list[Any]) -> np.ndarray:
+        """(n, K) calibrated scores of new values."""
+        feed = feed_for(self.backbone)
+        runner = make_runner(self.backbone, self.runner, self.device)
+        assert runner is not None, "it has made the features of this run"
+        arrays = [example.array for example in feed.prepare(values)]
+        X = run_all(runner, arrays if feed.window else np.stack(arrays))
+        return self.task.decode(self.chosen.head.logits(X) / self.chosen.temperature)

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from headstart.data.dataset import Dataset
-from headstart.data.decode import BadExample, ImageLimits, decode_image
+from headstart.data.decode import BadExample
+from headstart.data.looks import Look
 from headstart.inputs.image import prepare
 from headstart.inputs.spec import ImageSpec
 
@@ -34,7 +35,7 @@ def samples(targets: Sequence[Any], ids: Sequence[str]) -> dict[str, list[str]]:
 
 
 def pictures(
-    dataset: Dataset, shown: Iterable[str], seen: Iterable[str], *, spec: ImageSpec, limits: ImageLimits
+    dataset: Dataset, shown: Iterable[str], seen: Iterable[str], *, spec: ImageSpec, look: Look
 ) -> dict[str, dict[str, str]]:
     """id → {'shown': data URI, 'seen': data URI for ids in ``seen``}; ids that cannot be decoded are left out."""
     with_seen = set(seen)
@@ -45,7 +46,7 @@ def pictures(
         if row is None:
             continue
         try:
-            image, _ = decode_image(dataset.content(row)[1], name=name, limits=limits, at_least=spec.resized)
+            image = look.value(dataset.content(row)[1], name=name, at_least=spec.resized)
         except (BadExample, OSError):
             continue
         found[name] = {"shown": _uri(_thumbnail(image))}

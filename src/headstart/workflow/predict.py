@@ -33,10 +33,10 @@ def predict(
     device: str = "auto",
     observer: Observer = QUIET,
 ) -> Predicted:
-    """Predict every image in ``data`` (folder, table, list of paths, one path); labels in it are not looked at.
+    """Predict every example in ``data`` (folder, table, list, one path); labels in it are not looked at.
 
     out: CSV file to write, one row an example; files that could not be used are rows too, with their reason.
-    Raises DataError if not one image can be used.
+    Raises DataError if not one example can be used.
     """
     from headstart.bundle.csv import write_predictions_csv
     from headstart.bundle.load import load
@@ -45,7 +45,7 @@ def predict(
     if out is not None and Path(out).is_dir():
         raise DataError(f"EN66 {shown(out)} is a folder; --out needs the name of a CSV file.")
     predictor = load(Path(model), device=device)
-    dataset = read([Path(data)] if _is_one_image(data) else data, None, config)
+    dataset = read(_as_asked(data, predictor.backbone.card.modality), None, config)
     X, looked = embed(predictor, dataset, config, cache, device, observer)
     ids = np.asarray([dataset.ids[row] for row in looked.rows], object)
     predictions = replace(predictor.predict_features(X), ids=ids)
@@ -56,6 +56,11 @@ def predict(
 
 
 TABLES = (".csv", ".tsv", ".parquet", ".jsonl", ".json", ".txt")
+
+
+def _as_asked(data: Any, modality: str) -> Any:
+    """One picture is a list of one; all else is told by the readers."""
+    return [Path(data)] if modality == "image" and _is_one_image(data) else data
 
 
 def _is_one_image(data: Any) -> bool:

@@ -6,17 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from headstart.base.errors import DataError, EnvironmentFault, listed, shown
+from headstart.base.errors import DataError, EnvironmentFault, PlanError, listed, shown
 from headstart.base.progress import Observer, Said
 from headstart.data.dataset import Dataset
 from headstart.data.decode import ImageLimits
+from headstart.data.looks import ImageLook, Look, TextLook, look_for
 from headstart.data.open import open_dataset
+from headstart.data.words import words_of
 from headstart.records.audit import Audit
 from headstart.tasks.classification import Classification
 from headstart.tasks.multilabel import MultiLabel
 from headstart.tasks.regression import Regression
 from headstart.tasks.task import Task
-from headstart.workflow.config import DataConfig
+from headstart.workflow.config import AS_PUBLISHED, DataConfig, FitConfig
 
 
 def read(source: Any, y: Sequence[Any] | None, config: DataConfig) -> Dataset:
@@ -34,7 +36,32 @@ def read(source: Any, y: Sequence[Any] | None, config: DataConfig) -> Dataset:
         allow_outside=config.allow_outside,
         drop_unlabelled=config.drop_unlabelled,
         allow_empty=config.allow_empty,
+        text=config.text,
     )
+
+
+def look_of(dataset: Dataset, config: DataConfig) -> Look:
+    """How the examples of ``dataset`` are read, within the limits of ``config``."""
+    if dataset.modality == "image":
+        return ImageLook(limits_of(config))
+    if dataset.modality == "text":
+        return TextLook(config.encoding)
+    return look_for(dataset.modality)
+
+
+def check_ways(dataset: Dataset, config: FitConfig) -> None:
+    """PlanError PL81 for what is done with pictures only; said before any work."""
+    asked = {
+        "--strategy": config.tuning.strategy != "probe",
+        "--prove": config.prove,
+        "--cut-at, --pooling or --channels": config.structure != AS_PUBLISHED,
+    }
+    wrong = [flag for flag, is_asked in asked.items() if is_asked]
+    if dataset.modality != "image" and wrong:
+        raise PlanError(
+            f"PL81 {listed(wrong)}: networks for {words_of(dataset.modality).many} are used frozen, with the head "
+            "chosen on their features; they are not changed or fine-tuned yet. Leave it out."
+        )
 
 
 def limits_of(config: DataConfig) -> ImageLimits:
@@ -45,8 +72,8 @@ def task_of(dataset: Dataset, rows: Sequence[int] | None = None) -> Task:
     """The task that the targets (of these rows) ask for. DataError DA45 where there is nothing to learn."""
     if dataset.targets is None:
         raise DataError(
-            f"DA47 {shown(dataset.origin)} has no labels. Put the images into one folder per class, "
-            "or give a table with a target column."
+            f"DA47 {shown(dataset.origin)} has no labels. Put the {words_of(dataset.modality).held} into one folder "
+            "per class, or give a table with a target column."
         )
     targets = dataset.targets if rows is None else [dataset.targets[r] for r in rows]
     if dataset.target_kind == "multi-label":
@@ -66,7 +93,8 @@ def stop_or_go(audit: Audit, config: DataConfig, observer: Observer) -> None:
         observer(Said(f"{finding.code} {finding.text}", "note" if finding.severity == "note" else "warning"))
     if audit.quarantined:
         first = [f"{q.id} ({q.code} {q.reason})" for q in audit.quarantined]
-        observer(Said(f"{len(audit.quarantined)} files are left out: {listed(first)}", "warning"))
+        held = words_of(audit.modality).held
+        observer(Said(f"{len(audit.quarantined)} {held} are left out: {listed(first)}", "warning"))
 
 
 def check_out(out: Path) -> None:

@@ -12,7 +12,7 @@ from headstart.base.config import from_dict
 from headstart.base.errors import DataError, HeadstartError, NotInCatalogue, Refused, shown
 from headstart.base.files import read_json
 from headstart.base.seeds import number
-from headstart.inputs.spec import ImageSpec
+from headstart.inputs.spec import ImageSpec, TextSpec
 
 if TYPE_CHECKING:
     from headstart.backbones.backbone import Architecture, Backbone
@@ -38,16 +38,20 @@ class LocalSource:
                 f"'{shown(name)}': there is no folder {shown(folder)}. file:PATH takes a folder with config.json and "
                 "model.safetensors; for a single weights file name its network and give the file with --weights."
             )
+        if _is_text(folder):
+            return _text_card(name, folder)
         architecture, spec = _opened(folder)
         return _card(name, folder, architecture, spec)
 
     def load(self, card: BackboneCard, request: Request) -> Backbone:
         from headstart.backbones.checkpoint import read_checkpoint
         from headstart.backbones.loading import load_random, with_checkpoint
+        from headstart.backbones.sources.text_transformers import TextArchitecture
+        from headstart.backbones.sources.text_transformers import opened as opened_text
         from headstart.backbones.sources.transformers import TransformersArchitecture
 
         folder = Path(card.weights.where)
-        architecture, _ = _opened(folder)
+        architecture: Any = opened_text(folder)[0] if isinstance(card.input, TextSpec) else _opened(folder)[0]
         if not request.pretrained:
             return load_random(card, architecture, number(0, "random", card.name))
         checkpoint = read_checkpoint(request.weights or _weights_in(folder))
@@ -56,8 +60,52 @@ class LocalSource:
                 f"CK18 {shown(folder)}: config.json describes {card.parameters:,} parameters, but the weights file has "
                 f"only {checkpoint.size:,} bytes. Refused."
             )
-        rename = architecture.native_names if isinstance(architecture, TransformersArchitecture) else None
+        named = isinstance(architecture, TransformersArchitecture | TextArchitecture)
+        rename = architecture.native_names if named else None
         return with_checkpoint(card, architecture, checkpoint, rename=rename)
+
+
+def _is_text(folder: Path) -> bool:
+    from headstart.backbones.sources import text_transformers
+
+    path = folder / "config.json"
+    config = read_json(path, largest=_LARGEST_CONFIG) if path.is_file() else {}
+    return isinstance(config, Mapping) and text_transformers.is_text(config)
+
+
+def _text_card(name: str, folder: Path) -> BackboneCard:
+    import torch
+
+    from headstart.backbones.sources import text_transformers
+
+    architecture, spec = text_transformers.opened(folder)
+    try:
+        with torch.device("meta"):
+            network: Any = architecture.build(0)
+            width = int(network.config.hidden_size)
+    except HeadstartError:
+        raise
+    except _NO_NETWORK as error:
+        raise _no_network(folder, architecture, error) from error
+    unknown = "unknown (local folder)"
+    return BackboneCard(
+        name=name,
+        modality="text",
+        architecture=architecture.name,
+        input=spec,
+        feature_dim=width,
+        parameters=sum(p.numel() for p in network.parameters()),
+        licence=unknown,
+        trained_on=unknown,
+        weights=Weights("file", str(folder), here=True),
+    )
+
+
+def _no_network(folder: Path, architecture: Architecture, error: Exception) -> DataError:
+    return DataError(
+        f"{shown(folder / 'config.json')}: {architecture.opens_with} cannot build '{architecture.name}' from these "
+        f"settings ({type(error).__name__}: {shown(error)[:160]})."
+    )
 
 
 def _opened(folder: Path) -> tuple[Architecture, ImageSpec]:
@@ -115,10 +163,7 @@ def _card(name: str, folder: Path, architecture: Architecture, spec: ImageSpec) 
     except HeadstartError:
         raise
     except _NO_NETWORK as error:
-        raise DataError(
-            f"{shown(folder / 'config.json')}: {architecture.opens_with} cannot build '{architecture.name}' from these "
-            f"settings ({type(error).__name__}: {shown(error)[:160]})."
-        ) from error
+        raise _no_network(folder, architecture, error) from error
     return BackboneCard(
         name=name,
         modality="image",

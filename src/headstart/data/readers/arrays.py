@@ -1,4 +1,4 @@
-"""Lists and arrays from Python: paths, encoded bytes, PIL images, arrays of pixels, or rows of numbers."""
+"""Lists and arrays from Python: texts, paths, encoded bytes, PIL images, arrays of pixels, or rows of numbers."""
 
 from __future__ import annotations
 
@@ -9,9 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from headstart.base.errors import DataError, shown
+from headstart.base.errors import DataError, listed, shown
 from headstart.data.dataset import Modality
-from headstart.data.readers.reader import Containment, Found, Request, check_lengths, distinct, resolve_all
+from headstart.data.readers.reader import (
+    IMAGE_EXTENSIONS,
+    Containment,
+    Found,
+    Request,
+    check_lengths,
+    distinct,
+    resolve_all,
+)
 from headstart.data.readers.text_tables import LineNumbers
 
 
@@ -32,10 +40,32 @@ class Arrays:
         values = list(source)
         if not values:
             raise DataError("DA32 the list is empty: there are no examples. Give paths, PIL images or arrays.")
+        if request.text is not None or _are_texts(values):
+            return _texts(values, request)
         _check_kinds(values)
         if all(isinstance(v, str | os.PathLike) for v in values):
             return _paths(values, request)
         return _found("image", values, [str(i) for i in range(len(values))], request)
+
+
+def _are_texts(values: Sequence[Any]) -> bool:
+    """Whether these strings are what is meant, not names of files: most hold several words, and none is a file here."""
+    if not all(isinstance(v, str) for v in values):
+        return False
+    sample = values[:200]
+    several = sum(" " in v.strip() for v in sample)
+    return several > len(sample) / 2 and not any(v.lower().endswith(IMAGE_EXTENSIONS) or _is_file(v) for v in sample)
+
+
+def _is_file(text: str) -> bool:
+    return len(text) < 1024 and "\0" not in text and os.path.exists(text)
+
+
+def _texts(values: Sequence[Any], request: Request) -> Found:
+    odd = [f"item {i} is a {shown(type(v).__name__)}" for i, v in enumerate(values) if not isinstance(v, str)]
+    if odd:
+        raise DataError(f"TX34 {len(odd)} of {len(values)} items are no texts ({listed(odd)}). Give strings.")
+    return _found("text", values, [str(i) for i in range(len(values))], request)
 
 
 def _paths(values: Sequence[Any], request: Request) -> Found:

@@ -36,13 +36,22 @@ def examples_of(
     """The examples in a table. files: written paths → (Path of each, notes); where: the table's name for messages."""
     if not places:
         raise DataError(f"DA32 {shown(where)} has column names ({listed(columns, most=8)}) but no rows.")
-    path_column = _path_column(columns, where, request.path_column)
-    split_column = _split_column(columns, where, request.split_column, taken=(path_column,))
-    targets, target_name, reason = _targets(columns, where, request, taken=(path_column, split_column))
-    ids, values, notes = _values(columns[path_column], places, where, path_column, files)
-    used = {path_column, split_column, *(request.target if isinstance(request.target, tuple) else (target_name,))}
+    is_text = request.text is not None
+    if request.text is not None:
+        held_in = asked_for(request.text, columns, where, "texts", "--text")
+    else:
+        held_in = _path_column(columns, where, request.path_column)
+    split_column = _split_column(columns, where, request.split_column, taken=(held_in,))
+    targets, target_name, reason = _targets(columns, where, request, taken=(held_in, split_column))
+    ids: Sequence[str]
+    notes: list[str]
+    if is_text:
+        ids, values, notes = places, _texts(columns[held_in], places, where, held_in), []
+    else:
+        ids, values, notes = _values(columns[held_in], places, where, held_in, files)
+    used = {held_in, split_column, *(request.target if isinstance(request.target, tuple) else (target_name,))}
     return Found(
-        "image",
+        "text" if is_text else "image",
         ids,
         values,
         targets,
@@ -78,8 +87,18 @@ def _path_column(columns: Mapping[str, list[Any]], where: str, asked: str | None
             return name
     raise DataError(
         f"TB63 {shown(where)} has no column of image paths. It has: {listed(columns, most=12)}. "
-        "Name the right one with --path-column."
+        f"Name the right one with --path-column{_or_texts(columns)}."
     )
+
+
+def _or_texts(columns: Mapping[str, list[Any]]) -> str:
+    """The column that holds the longest words, as a suggestion; '' where none holds several words."""
+    lengths = {}
+    for name, column in columns.items():
+        sample = [v for v in column[:200] if isinstance(v, str) and v]
+        if sample and sum(" " in v for v in sample) > len(sample) / 2:
+            lengths[name] = sum(map(len, sample)) / len(sample)
+    return f"; for texts: --text {shown(max(lengths, key=lambda n: lengths[n]))}" if lengths else ""
 
 
 def _by_name(columns: Mapping[str, Any], names: Sequence[str]) -> list[str]:
@@ -148,6 +167,21 @@ def _targets(
 
 
 # ---------------------------------------------------------------------------------------------------------- the values
+
+
+def _texts(column: list[Any], places: Sequence[str], where: str, name: str) -> list[str]:
+    """The texts of a column; '' where there is none, which the look will name."""
+    odd = [
+        f"{place} holds a {shown(type(value).__name__)}"
+        for value, place in zip(column, places, strict=True)
+        if value is not None and not isinstance(value, str)
+    ]
+    if odd:
+        raise DataError(
+            f"TB66 {shown(where)}, column '{shown(name)}': {len(odd)} of {len(column)} values are no texts "
+            f"({listed(odd)}). Name the column of texts with --text."
+        )
+    return ["" if value is None else value for value in column]
 
 
 def _values(

@@ -1,4 +1,4 @@
-"""A folder of images: class sub-folders, perhaps train/val/test above them, or just images without labels.
+"""A folder of images (or other files): class sub-folders, perhaps train/val/test above them, or files without labels.
 
 Every level below a class folder is allowed. The order is that of the ids (POSIX paths by code point): the same on
 every machine, whatever order the disk lists files in.
@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from headstart.base.errors import DataError, listed, shown
+from headstart.data.dataset import Modality
 from headstart.data.readers.reader import Found, Request, is_clearly_other, is_junk, split_named
+from headstart.data.words import IMAGES, Words
 
 Parts = tuple[str, ...]
 
@@ -31,6 +33,15 @@ class _Walk:
     unreadable: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What a folder is read for. takes: whether a file of this name is one of them, or at least tried."""
+
+    modality: Modality
+    words: Words
+    takes: Callable[[str], bool]
+
+
 class ImageFolder:
     name = "image folder"
 
@@ -38,7 +49,18 @@ class ImageFolder:
         return isinstance(source, Path) and source.is_dir()
 
     def read(self, source: Path, request: Request) -> Found:
-        walk = _walk(source, allow_outside=request.allow_outside)
+        return ClassFolders(Wanted("image", IMAGES, lambda name: not is_clearly_other(name))).read(source, request)
+
+
+class ClassFolders:
+    """Files of one kind by class folder."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self.wanted = wanted
+
+    def read(self, source: Path, request: Request) -> Found:
+        words = self.wanted.words
+        walk = _walk(source, self.wanted, allow_outside=request.allow_outside)
         notes = [f"DA49 folder '{shown(f)}' cannot be read (permission); it was left out." for f in walk.unreadable]
         if walk.skipped[_OUTSIDE]:
             notes.append(
@@ -50,20 +72,20 @@ class ImageFolder:
             notes.append(f"Everything is in the folder '{shown(base[0])}'; its sub-folders are the classes.")
         splits, classes, loose = _layout(walk, base)
         if loose and any(c is not None for c in classes.values()):
-            walk.skipped["image outside the class folders"] += len(loose)
+            walk.skipped[f"{words.one} outside the class folders"] += len(loose)
             for parts in loose:
                 del classes[parts]
-        notes += _ignored_folders(walk, base, splits)
+        notes += _ignored_folders(walk, base, splits, words)
         files = sorted(classes, key="/".join)
         if not files:
-            raise _nothing_found(source, walk)
+            raise _nothing_found(source, walk, words)
         names = _class_names(walk, base, splits, classes)
         if not request.allow_empty:
-            _check_empty(source, walk, base, splits, classes)
+            _check_empty(source, walk, base, splits, classes, words)
         notes += _twins(names)
         labelled = any(classes[f] is not None for f in files)
         return Found(
-            "image",
+            self.wanted.modality,
             ["/".join(f) for f in files],
             [source.joinpath(*f) for f in files],
             [classes[f] for f in files] if labelled else None,
@@ -84,7 +106,7 @@ class ImageFolder:
 _OUTSIDE = "link outside the data folder"
 
 
-def _walk(root: Path, *, allow_outside: bool) -> _Walk:
+def _walk(root: Path, wanted: Wanted, *, allow_outside: bool) -> _Walk:
     """Every folder once, however links are laid: links to folders are followed only with allow_outside, and only to
     folders that were not visited (those inside the root are visited anyway).
     """
@@ -113,8 +135,8 @@ def _walk(root: Path, *, allow_outside: bool) -> _Walk:
                 waiting.append((entry.path, place))
             elif not entry.is_file():
                 walk.skipped["not a regular file"] += 1
-            elif is_clearly_other(entry.name):
-                walk.skipped["not an image"] += 1
+            elif not wanted.takes(entry.name):
+                walk.skipped[f"not {wanted.words.a}"] += 1
                 walk.others[parts] += 1
             else:
                 walk.files.append(place)
@@ -173,7 +195,7 @@ def _layout(walk: _Walk, base: Parts) -> tuple[dict[Parts, str], dict[Parts, str
     return splits, classes, loose
 
 
-def _ignored_folders(walk: _Walk, base: Parts, splits: dict[Parts, str]) -> Iterator[str]:
+def _ignored_folders(walk: _Walk, base: Parts, splits: dict[Parts, str], words: Words) -> Iterator[str]:
     if not splits:
         return
     ignored: dict[str, int] = defaultdict(int)
@@ -182,8 +204,8 @@ def _ignored_folders(walk: _Walk, base: Parts, splits: dict[Parts, str]) -> Iter
         if len(below) == 1 or split_named(below[0]) is None:
             ignored[below[0] if len(below) > 1 else "."] += 1
     for folder, count in sorted(ignored.items()):
-        walk.skipped["image outside the split folders"] += count
-        yield f"'{shown(folder)}' is beside the train/test folders; its {count} images were left out."
+        walk.skipped[f"{words.one} outside the split folders"] += count
+        yield f"'{shown(folder)}' is beside the train/test folders; its {count} {words.many} were left out."
 
 
 def _class_folders(walk: _Walk, base: Parts, splits: dict[Parts, str]) -> list[Parts]:
@@ -204,9 +226,14 @@ def _class_names(
 
 
 def _check_empty(
-    source: Path, walk: _Walk, base: Parts, splits: dict[Parts, str], classes: dict[Parts, str | None]
+    source: Path,
+    walk: _Walk,
+    base: Parts,
+    splits: dict[Parts, str],
+    classes: dict[Parts, str | None],
+    words: Words,
 ) -> None:
-    """DA39 for class folders without a single image; one message for all of them."""
+    """DA39 for class folders without a single example; one message for all of them."""
     if all(c is None for c in classes.values()):
         return
     full = {f[: len(base) + (2 if splits else 1)] for f in classes}
@@ -215,13 +242,13 @@ def _check_empty(
         others[folder[: len(base) + (2 if splits else 1)]] += count
     empty = sorted(f for f in _class_folders(walk, base, splits) if f not in full)
     if empty:
-        words = [
-            f"class '{shown('/'.join(f[len(base) :]))}' has 0 images"
+        found = [
+            f"class '{shown('/'.join(f[len(base) :]))}' has 0 {words.many}"
             + (f" ({others[f]} files of other kinds)" if others[f] else "")
             for f in empty
         ]
         raise DataError(
-            f"DA39 {shown(source)}: {listed(words, most=5)}. "
+            f"DA39 {shown(source)}: {listed(found, most=5)}. "
             "Remove the folder or use --allow-empty to go on without it."
         )
 
@@ -236,13 +263,13 @@ def _twins(names: tuple[str, ...]) -> Iterator[str]:
             yield f"DA47 the classes {both} differ only in case, spaces or Unicode form; they are kept apart."
 
 
-def _nothing_found(source: Path, walk: _Walk) -> DataError:
+def _nothing_found(source: Path, walk: _Walk, words: Words) -> DataError:
     seen = ", ".join(f"{count} × {kind}" for kind, count in sorted(walk.skipped.items()))
     what = f"nothing but: {seen}" if seen else "no files"
     if walk.folders and not seen:
         what = f"{len(walk.folders)} folders without a file"
     return DataError(
-        f"DA32 {shown(source)} holds no images ({what}). "
-        "Expected: one sub-folder for each class with its images inside, or a table (CSV, Parquet, JSONL) of paths "
-        "and labels."
+        f"DA32 {shown(source)} holds no {words.many} ({what}). "
+        f"Expected: one sub-folder for each class with its {words.many} inside, or a table (CSV, Parquet, JSONL) of "
+        "paths and labels."
     )

@@ -19,7 +19,8 @@ class Request:
     """What the user said about their data, beyond where it is; None and False where they said nothing.
 
     target: column name, or several for regression with several numbers. encoding: of text tables.
-    y: targets given apart (for lists and arrays).
+    y: targets given apart (for lists and arrays).  text: column of texts; for a list of strings, whatever it is, they
+        are texts and not paths.
     """
 
     y: Any = None
@@ -29,6 +30,7 @@ class Request:
     encoding: str | None = None
     allow_outside: bool = False
     allow_empty: bool = False
+    text: str | None = None
 
 
 @dataclass(frozen=True, eq=False)

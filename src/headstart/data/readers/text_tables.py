@@ -10,13 +10,13 @@ import codecs
 import csv
 import io
 import json
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from headstart.base.errors import DataError, listed, shown
+from headstart.data.encoding import BOMS, looks_like, utf16_without_mark
 from headstart.data.readers.reader import IMAGE_EXTENSIONS
 
 Columns = dict[str, list[Any]]
@@ -32,8 +32,6 @@ class Rows:
 
 # ----------------------------------------------------------------------------------------------------------- encoding
 
-_BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
-
 
 def text_as_utf8(path: Path, encoding: str | None) -> bytes:
     """The file's text as UTF-8 without byte order mark. UTF-8 and UTF-16 with a mark are told; others must be named.
@@ -42,11 +40,11 @@ def text_as_utf8(path: Path, encoding: str | None) -> bytes:
     """
     data = path.read_bytes()
     named = encoding
-    for mark, name in _BOMS:
+    for mark, name in BOMS:
         if data.startswith(mark):
             data = data[len(mark) :]
             named = name if encoding is None or encoding.lower().startswith(name[:6]) else encoding
-    if named is None and (found := _utf16_without_mark(data)):
+    if named is None and (found := utf16_without_mark(data)):
         raise DataError(
             f"TB54 {shown(path.name)} is not UTF-8 (every other byte is 0). Looks like {found}: --encoding {found}."
         )
@@ -97,42 +95,6 @@ def _decoded(path: Path, data: bytes, encoding: str) -> str:
 def _position(data: bytes, at: int) -> tuple[int, int]:
     """(line, column), both from 1; the column counts bytes."""
     return data.count(b"\n", 0, at) + 1, at - (data.rfind(b"\n", 0, at) + 1) + 1
-
-
-def _utf16_without_mark(data: bytes) -> str | None:
-    sample = data[:4096]
-    if len(sample) < 4:
-        return None
-    if sample[1::2].count(0) > 0.4 * len(sample) / 2 and not sample[0::2].count(0):
-        return "utf-16-le"
-    if sample[0::2].count(0) > 0.4 * len(sample) / 2 and not sample[1::2].count(0):
-        return "utf-16-be"
-    return None
-
-
-def looks_like(data: bytes) -> str:
-    """A guess at the encoding of bytes that are not UTF-8; for messages, never acted upon."""
-    high = re.findall(rb"[\x80-\xff]+", data[: 2**20])
-    single = sum(len(run) == 1 for run in high)
-    kana = _try(data, "shift_jis")
-    if kana is not None and len(re.findall(r"[\u3041-\u30fe]", kana)) > 0.2 * len(re.findall(r"[^\x00-\x7f]", kana)):
-        return "shift_jis"
-    if single < 0.5 * len(high):
-        for name in ("gbk", "shift_jis"):
-            if _try(data, name) is not None:
-                return name
-    return "cp1252" if re.search(rb"[\x80-\x9f]", data[: 2**20]) and _try(data, "cp1252") is not None else "latin-1"
-
-
-def _try(data: bytes, encoding: str) -> str | None:
-    try:
-        return data[: 2**20].decode(encoding) if len(data) <= 2**20 else _upto_newline(data).decode(encoding)
-    except UnicodeDecodeError:
-        return None
-
-
-def _upto_newline(data: bytes) -> bytes:
-    return data[: data.rfind(b"\n", 0, 2**20) + 1]
 
 
 # ---------------------------------------------------------------------------------------------------------------- CSV

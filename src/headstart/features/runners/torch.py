@@ -40,7 +40,7 @@ class TorchRunner:
         self.batch = batch
         self._precision, self._device = precision, device
         shares = precision != "bf16" and not nhwc and device == "cpu"
-        module = backbone.from_pixels()
+        module = backbone.from_batch()
         if not shares:
             module = copy.deepcopy(module)
         if precision == "bf16":
@@ -49,15 +49,15 @@ class TorchRunner:
             module = module.to(memory_format=torch.channels_last)
         self._module = module.to(device).eval()
 
-    def submit(self, pixels: np.ndarray, done: Done) -> None:
+    def submit(self, batch: np.ndarray, done: Done) -> None:
         import torch
 
         with (
             torch.inference_mode(),
             torch.autocast(self._kind, torch.bfloat16, enabled=self._precision == "autocast"),
         ):
-            images = torch.from_numpy(padded(pixels, self.batch)).to(self._device)
-            done(self._module(images)[: len(pixels)].float().cpu().numpy())
+            examples = torch.from_numpy(padded(batch, self.batch)).to(self._device)
+            done(self._module(examples)[: len(batch)].float().cpu().numpy())
 
     def finish(self) -> None:
         return None

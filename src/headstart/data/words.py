@@ -1,0 +1,30 @@
+"""What examples of each modality are called."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Words:
+    """one, many: 'image', 'images'.  a: with its article.  held: what holds one ('files').
+
+    same: what two that look alike are ('pictures').  alike: in what such two may differ.
+    """
+
+    one: str
+    many: str
+    a: str
+    held: str
+    same: str
+    alike: str
+
+
+IMAGES = Words("image", "images", "an image", "files", "pictures", "re-encoded, resized, mirrored")
+TEXTS = Words("text", "texts", "a text", "texts", "texts", "but for case, spaces or punctuation")
+WORDS = {"image": IMAGES, "text": TEXTS}
+EXAMPLES = Words("example", "examples", "an example", "files", "examples", "nearly")
+
+
+def words_of(modality: str) -> Words:
+    return WORDS.get(modality, EXAMPLES)

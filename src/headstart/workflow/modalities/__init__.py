@@ -1,0 +1,11 @@
+"""What each modality adds to the stories. One file a modality; EVIDENCE is the table of them."""
+
+from __future__ import annotations
+
+from headstart.workflow.modalities.evidence import Evidence, Shown
+from headstart.workflow.modalities.image import ImageEvidence
+from headstart.workflow.modalities.text import TextEvidence
+
+EVIDENCE: dict[str, Evidence] = {"image": ImageEvidence(), "text": TextEvidence()}
+
+__all__ = ["EVIDENCE", "Evidence", "Shown"]
