@@ -36,6 +36,9 @@ FIGURES = (
     "border",
     "strategies",
     "replay",
+    "scores",
+    "rank",
+    "live",
 )
 HERE = Path(__file__).resolve().parent
 BUSY = 0.7  # load average above which the machine is not quiet

@@ -27,6 +27,7 @@ _WHERE = {
     "load": "headstart.bundle.load",
     "open_dataset": "headstart.data.open",
     "predict": "headstart.workflow.predict",
+    "rank": "headstart.workflow.rank",
 }
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "load",
     "open_dataset",
     "predict",
+    "rank",
 ]
 
 if TYPE_CHECKING:
@@ -65,6 +67,7 @@ if TYPE_CHECKING:
     from headstart.workflow.fit import fit
     from headstart.workflow.inspect import inspect
     from headstart.workflow.predict import predict
+    from headstart.workflow.rank import rank
 
 
 def __getattr__(name: str) -> Any:

@@ -94,7 +94,7 @@ class _Transfer(TransformerMixin, BaseEstimator):
         from headstart.workflow.choose_backbone import choose_backbone
 
         if reset:
-            name = choose_backbone(self.backbone or "auto", catalogue)
+            name = choose_backbone(self.backbone or "starter", catalogue)
             self.backbone_ = catalogue.load(name, weights=Path(self.weights) if self.weights else None)
             self.runner_ = None
         assert self.backbone_ is not None, "set by _features or above"

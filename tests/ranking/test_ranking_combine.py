@@ -77,12 +77,22 @@ def test_the_combination_has_the_weights_it_says():
     assert value == pytest.approx([0.4 * 1 + 0 + 0, 0.4 * 0.5 + 0.2 * 1 + 0.4 * 0.5, 0 + 0.2 * 0.5 + 0.4 * 1])
 
 
+def test_feature_scores_stand_in_for_the_probe_where_there_is_none():
+    features = [np.array([1.0, 2.0, 3.0]), np.array([3.0, 2.0, 10.0])]  # mean ranks 0.25, 0.25, 1
+    found = combined_rank(features=features, source_accuracy=np.array([1.0, np.nan, 2.0]), prior=np.array([1.0, 2, 3]))
+    evidence, prior = np.array([0.25, 0.25, 1]), np.array([0, 0.5, 1])
+    expected = (0.4 * evidence + 0.2 * np.array([0, 0, 1]) + 0.4 * prior) / np.array([1, 0.8, 1])
+    assert found == pytest.approx(expected)
+
+
 def test_feature_scores_stand_in_where_the_source_accuracy_is_not_known():
     features = [np.array([1.0, 2.0, 3.0]), np.array([3.0, 2.0, 10.0])]  # mean ranks 0.25, 0.25, 1
-    none = combined_rank(features=features, prior=np.array([1.0, 2.0, 3.0]))
-    assert none == pytest.approx((0.2 * np.array([0.25, 0.25, 1]) + 0.4 * np.array([0, 0.5, 1])) / 0.6)
-    some = combined_rank(features=features, source_accuracy=np.array([80.0, 70.0, NAN]))
-    assert some == pytest.approx([1, 0, 1])
+    none = combined_rank(probe=np.array([3.0, 2.0, 1.0]), features=features, prior=np.array([1.0, 2.0, 3.0]))
+    expected = 0.4 * np.array([1, 0.5, 0]) + 0.2 * np.array([0.25, 0.25, 1]) + 0.4 * np.array([0, 0.5, 1])
+    assert none == pytest.approx(expected)
+    level = np.ones(3)
+    some = combined_rank(probe=level, features=features, source_accuracy=np.array([80.0, 70.0, NAN]))
+    assert some == pytest.approx((0.4 * 0.5 + 0.2 * np.array([1, 0, 1])) / 0.6)
 
 
 def test_a_combination_of_nothing_is_refused():

@@ -7,8 +7,6 @@ from headstart.base.seeds import stream
 from headstart.ranking.combine import resampled
 from headstart.ranking.standing import Beliefs, cheapest_of_the_best, leader_of, standing, survivors
 
-NOTHING = np.full(4, np.nan)
-
 
 def hits(*rates, n=400, seed=0):
     """(M, n) of 0 and 1 with exactly these rates; nested, so that the better is right wherever the worse is."""
@@ -29,6 +27,11 @@ def test_the_interval_holds_the_score_and_has_the_width_of_a_proportion():
     assert e.high - e.low == pytest.approx(2 * 1.96 * (0.8 * 0.2 / 400) ** 0.5, rel=0.15)
 
 
+def test_the_interval_of_a_perfect_score_still_has_a_width():
+    found, _ = stands(hits(1.0, 0.5))
+    assert found.interval(0).high == 1 and 0.98 < found.interval(0).low < 1
+
+
 def test_half_stays_even_where_all_others_are_hopeless():
     found, prior = stands(hits(0.95, 0.9, 0.5, 0.4), k=1)
     assert survivors(found, prior).tolist() == [0, 1]
@@ -40,14 +43,19 @@ def test_those_with_a_chance_stay():
     assert 2 in survivors(found, prior) and 3 not in survivors(found, prior)
 
 
-def test_the_best_by_the_prior_stays_however_bad_its_probe_is():
-    found, prior = stands(hits(0.9, 0.89, 0.88, 0.1), prior=[-1, -0.9, -0.8, 2.0], k=1)
-    assert 3 in survivors(found, prior)
+def test_the_best_by_the_prior_stays_however_bad_all_else_of_it_is():
+    beliefs = Beliefs(np.array([0.9, 0.8, -1, 2.0]), np.array([80.0, 79, 78, 60]))
+    by_example = hits(0.9, 0.8, 0.7, 0.1)
+    found = standing(by_example, beliefs, k=1, groups=np.arange(400), seed=0)
+    assert found.chance[3] == 0 and np.argsort(-found.combined)[:2].tolist() == [0, 1]
+    assert survivors(found, beliefs.prior).tolist() == [0, 1, 3]
 
 
-def test_the_best_probe_stays_however_bad_its_prior_is():
-    found, prior = stands(hits(0.9, 0.6, 0.5, 0.4), prior=[-9, 1, 2, 3], k=1)
-    assert 0 in survivors(found, prior)
+def test_the_best_probe_stays_however_bad_all_else_of_it_is():
+    beliefs = Beliefs(np.array([-9, 2.0, 1, 0]), np.array([60.0, 80, 79, 78]))
+    found = standing(hits(0.9, 0.8, 0.7, 0.6), beliefs, k=1, groups=np.arange(400), seed=0)
+    assert found.chance[0] == 0 and np.argsort(-found.combined)[:2].tolist() == [1, 2]
+    assert survivors(found, beliefs.prior).tolist() == [0, 1, 2]
 
 
 def test_the_leader_is_recommended_where_it_is_surely_better():

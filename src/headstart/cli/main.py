@@ -13,7 +13,7 @@ from contextlib import suppress
 import typer
 
 from headstart.base.errors import EnvironmentFault, HeadstartError, Stopped, shown
-from headstart.cli import doctor, evaluate, fit, inspect, models, plan, predict, report
+from headstart.cli import doctor, evaluate, fit, inspect, models, plan, predict, rank, report
 from headstart.cli.show import error_object, say_error
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C
@@ -41,7 +41,7 @@ def about(
         raise typer.Exit
 
 
-for verb in (inspect, plan, fit, evaluate, predict, report, models, doctor):
+for verb in (inspect, rank, plan, fit, evaluate, predict, report, models, doctor):
     verb.add_to(app)
 
 

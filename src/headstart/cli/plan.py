@@ -22,7 +22,7 @@ def plan(
             help="linear-probe, lp-ft, gradual, full, last-stages, bias, lora, adapter or surgical.",
         ),
     ] = "lp-ft",
-    backbone: Annotated[str, typer.Option("--backbone", "-b", help="Name from 'headstart models'.")] = "auto",
+    backbone: Annotated[str, typer.Option("--backbone", "-b", help="Name from 'headstart models'.")] = "starter",
     weights: Annotated[str | None, typer.Option("--weights", help="Local file with the parameters.")] = None,
     balance: Annotated[str, typer.Option("--balance", help="auto, none, weights or logit-adjust.")] = "auto",
     epochs: o.Epochs = None,

@@ -53,14 +53,17 @@ def combined_rank(
     """0.4·rank(probe) + 0.2·rank(source) + 0.4·rank(prior), 1 the best; what is missing leaves its weight to the rest.
 
     probe: left-out accuracy of the ridge head.  source_accuracy: on the task the network was trained on.  features:
-    LogME, H-score and LDA, whose mean rank stands in where the source accuracy is not known.  prior: of ``prior.py``.
+    LogME, H-score and LDA; their mean rank stands in for the probe where there is none, since they look at the same
+    data, else for a source accuracy that is not known.  prior: of ``prior.py``.
     """
+    stand_in = np.mean([ranks(f) for f in features], axis=0) if len(features) else None
     terms = {}
     if probe is not None:
         terms["probe"] = ranks(probe)
+    elif stand_in is not None:
+        terms["probe"], stand_in = stand_in, None
     source = None if source_accuracy is None else ranks(source_accuracy)
-    if features:
-        stand_in = np.mean([ranks(f) for f in features], axis=0)
+    if stand_in is not None:
         source = stand_in if source is None else np.where(np.isnan(source), stand_in, source)
     if source is not None:
         terms["source"] = source

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headstart.evaluation.intervals import estimate
+from headstart.evaluation.intervals import estimate, independent, proportion
 from headstart.ranking.combine import chance_in_top, combined_rank, resampled
 from headstart.records.estimate import Estimate
 
@@ -36,7 +36,8 @@ class Beliefs:
 class Standing:
     """After one round. probe, combined, chance: (M,).  draws: (R, M) probe scores of resampled examples.
 
-    combined_draws: (R, M) what the combination would have been on these.
+    combined_draws: (R, M) what the combination would have been on these.  counts: whether the score is a share of n
+    independent examples that are right or wrong, so that Wilson's interval holds, at 0 and 1 too.
     """
 
     probe: np.ndarray
@@ -45,8 +46,11 @@ class Standing:
     draws: np.ndarray
     combined_draws: np.ndarray
     n: int
+    counts: bool
 
     def interval(self, m: int) -> Estimate:
+        if self.counts:
+            return proportion(round(float(self.probe[m]) * self.n), self.n)
         return estimate(float(self.probe[m]), self.draws[:, m], n=self.n)
 
     def surely_better(self, a: int, b: int) -> bool:
@@ -66,6 +70,7 @@ def standing(by_example: np.ndarray, beliefs: Beliefs, *, k: int, groups: np.nda
         draws,
         combined_draws,
         by_example.shape[1],
+        independent(groups) and bool(np.isin(by_example, (0, 1)).all()),
     )
 
 

@@ -30,7 +30,7 @@ def write_report(run: RunFolder) -> Path:
 
 def render(page: Mapping[str, Any]) -> str:
     """The HTML of what ``contents`` gave."""
-    return environment().get_template("page.html").render(page=page, **_style())
+    return environment().get_template("page.html").render(page=page, **page_style())
 
 
 @cache
@@ -66,7 +66,7 @@ def environment() -> Environment:
 
 
 @cache
-def _style() -> dict[str, Markup | str]:
+def page_style() -> dict[str, Markup | str]:
     """The style sheet and the hash by which the content-security-policy lets it, and nothing else, in."""
     css = (TEMPLATES / "style.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()

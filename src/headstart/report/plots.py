@@ -279,6 +279,79 @@ def _spoken(curve: Mapping[str, Any], mean: Sequence[Sequence[tuple[int, float]]
     )
 
 
+# --- quality against cost ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LogScale:
+    """Values low … high, both above 0 → 0 … 100 percent by their logarithm. ticks: round numbers inside."""
+
+    low: float
+    high: float
+    ticks: tuple[float, ...]
+
+    def at(self, value: float) -> float:
+        share = math.log(value / self.low) / math.log(self.high / self.low)
+        return 100 * min(1.0, max(0.0, share))
+
+
+def log_scale(values: Sequence[float]) -> LogScale:
+    """From a little below the smallest to a little above the largest, with ticks at 1, 2 and 5 times powers of ten."""
+    low, high = min(values) / 1.25, max(values) * 1.25
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    ticks = [m * 10.0**power for power in range(first, last + 1) for m in (1, 2, 5)]
+    return LogScale(low, high, tuple(t for t in ticks if low <= t <= high))
+
+
+def tradeoff(points: Sequence[Mapping[str, Any]], title: str) -> Markup:
+    """Quality against cost: a numbered dot with its interval for each point, the Pareto front as a stepped line.
+
+    points: number, name, cost (above 0), value, low, high, on_front, chosen. The picture fills its width.
+    """
+    across, up = log_scale([p["cost"] for p in points]), scale_for(points, most=1.0)
+    marks = [_line(0, _pc(100 - up.at(t)), 100, _pc(100 - up.at(t)), "grid") for t in up.ticks]
+    marks += [_line(across.at(t), 0, across.at(t), "100%", "grid") for t in across.ticks]
+    stretched = {"viewBox": "0 0 100 100", "preserveAspectRatio": "none", "aria-hidden": "true"}
+    marks.append(_tag("svg", stretched, _path(_steps(points, across, up), "reach")))
+    for p in points:
+        x, y = across.at(p["cost"]), 100 - up.at(p["value"])
+        if _has_interval(p):
+            ends = {"y1": _pc(100 - up.at(p["low"])), "y2": _pc(100 - up.at(p["high"]))}
+            marks.append(_tag("line", {"x1": _pc(x), "x2": _pc(x), **ends, "class": "range"}))
+        kind = "point chosen" if p["chosen"] else "point front" if p["on_front"] else "point"
+        said = f"{p['name']}: {number(p['value'], 3)} at {number(p['cost'], 1)} ms"
+        marks.append(_tag("circle", {"cx": _pc(x), "cy": _pc(y), "r": 10, "class": kind}, _tag("title", {}, said)))
+        words = {"x": _pc(x), "y": _pc(y), "dy": 4, "text-anchor": "middle", "class": kind}
+        marks.append(_tag("text", words, str(p["number"])))
+    desc = "; ".join(f"{p['number']} {p['name']}: {number(p['value'], 3)} at {number(p['cost'], 1)} ms" for p in points)
+    return _tag("svg", {"class": "tradeoff", "role": "img"}, _tag("title", {}, title), _tag("desc", {}, desc), *marks)
+
+
+def tradeoff_levels(points: Sequence[Mapping[str, Any]]) -> Markup:
+    """The numbers beside ``tradeoff``."""
+    return levels(scale_for(points, most=1.0))
+
+
+def tradeoff_axis(points: Sequence[Mapping[str, Any]]) -> Markup:
+    """The numbers under ``tradeoff``, milliseconds."""
+    across = log_scale([p["cost"] for p in points])
+    texts = [
+        _tag("text", {"x": _pc(across.at(t)), "y": 12, "text-anchor": "middle"}, number(t, _digits(t)))
+        for t in across.ticks
+    ]
+    return _svg("axis", texts)
+
+
+def _steps(points: Sequence[Mapping[str, Any]], across: LogScale, up: Scale) -> list[tuple[float, float]]:
+    """The border of what is reachable: a step up at each point of the front."""
+    found: list[tuple[float, float]] = []
+    for p in sorted((p for p in points if p["on_front"]), key=lambda p: p["cost"]):
+        x, y = round(across.at(p["cost"]), 2), round(100 - up.at(p["value"]), 2)
+        found += [(x, found[-1][1])] if found else [(x, 100.0)]
+        found.append((x, y))
+    return [*found, (100.0, found[-1][1])] if found else []
+
+
 # --- label efficiency ---------------------------------------------------------------------------------------------
 
 
