@@ -126,7 +126,7 @@ def _step_seconds(ground: Ground, plan: Plan) -> float:
 def _predicted(ground: Ground, plan: Plan) -> float:
     """Operations of a step of the whole network ÷ of its tail, a backward pass counted as two forward ones.
 
-    Only forward passes are counted by torch (2.15): its count of a backward pass takes depthwise convolutions for dense.
+    Torch (2.15) counts forward passes alone: in backward ones it takes depthwise convolutions for dense.
     """
     import torch
     from torch.utils.flop_counter import FlopCounterMode

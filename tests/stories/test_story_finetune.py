@@ -91,7 +91,7 @@ def test_the_ladder_writes_down_each_decision(photos, headstart, tmp_path):
     assert [r.name for r in ladder.rungs][:2] == ["probe", "last stages"]
     assert all(r.reason for r in ladder.rungs) and ladder.stopped
     tried = [r for r in ladder.rungs if r.gain is not None]
-    assert all(r.kept == (r.gain.low > 0 and r.interpolation > 0) for r in tried)
+    assert all(r.kept == (r.finer.high < 0 and r.gain.value > 0 and r.interpolation > 0) for r in tried)
     assert ladder.kept in out
 
 
@@ -151,6 +151,21 @@ def test_a_stopped_training_goes_on_to_the_same_bits(photos, cache, headstart, t
     code, _, err = headstart("fit", photos, "--out", tmp_path / "cut", *TOY, *plan, "--resume")
     assert code == 0, err
     assert bits(tmp_path / "cut") == bits(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_outside_of_training_ends_with_75_and_the_same_command_goes_on(name, photos, headstart, tmp_path):
+    """While pictures are looked at, long before any training."""
+    words = ["fit", photos, "--out", tmp_path / "run", "-b", "toy/conv"]
+    command = [sys.executable, "-m", "headstart", *words, "--cache", tmp_path / "cache"]
+    child = subprocess.Popen([str(w) for w in command], stderr=subprocess.PIPE)
+    assert b"network" in child.stderr.readline(), "the first thing that fit says"
+    child.send_signal(getattr(signal, name))
+    said = child.communicate(timeout=60)[1].decode()
+    assert child.returncode == 75, said
+    assert "same command" in said and "Traceback" not in said
+    code, _, err = headstart(*words)
+    assert code == 0 and "going on" in err, err
 
 
 def test_a_plan_is_a_table_without_training(photos, headstart):

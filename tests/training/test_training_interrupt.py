@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from headstart.training.interrupt import SIGNALS, Interruption
+from headstart.training.interrupt import SIGNALS, Interruption, ending_on_signals
 
 
 @pytest.fixture(autouse=True)
@@ -152,3 +152,37 @@ def test_a_signal_ends_a_real_process_between_two_steps():
         os.kill(process.pid, number)
         assert process.communicate(timeout=20)[0] == f"{number.name}\n"
         assert process.returncode == 75
+
+
+@pytest.mark.parametrize("name", [name for name in SIGNALS if name != "SIGINT"])
+def test_outside_of_training_each_signal_ends_the_work_as_ctrl_c_does(name):
+    cleaned = []
+    with pytest.raises(KeyboardInterrupt, match=name), ending_on_signals():
+        try:
+            signal.raise_signal(getattr(signal, name))
+            pytest.fail("work went on")
+        finally:
+            cleaned.append(name)
+    assert cleaned == [name]
+
+
+def test_a_training_inside_hears_the_signal_first():
+    with ending_on_signals():
+        with Interruption() as interruption:
+            signal.raise_signal(signal.SIGTERM)
+        assert interruption.asked == "SIGTERM"
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+
+
+def test_what_is_ignored_or_handled_by_others_stays_so():
+    heard = []
+    before = signal.signal(signal.SIGUSR1, lambda *_: heard.append(1)), signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with ending_on_signals():
+            signal.raise_signal(signal.SIGUSR1)
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGUSR1, before[0])
+        signal.signal(signal.SIGHUP, before[1])
+    assert heard == [1]

@@ -24,7 +24,7 @@ import headstart.training.state as state_module
 from headstart.adapt.penalties import References, penalties_for
 from headstart.adapt.plan import HEAD, Optimizer, Penalty, Phase, Plan, Schedule
 from headstart.base.config import from_dict, to_dict
-from headstart.base.errors import CheckpointMismatch, PlanError, Stopped
+from headstart.base.errors import CheckpointMismatch, EnvironmentFault, PlanError, Stopped
 from headstart.base.progress import Advanced, Finished, Said, Started
 from headstart.records.history import History
 from headstart.training.checkpoint import Checkpoints, NoCheckpoints
@@ -467,3 +467,38 @@ def test_a_signal_without_checkpoints_says_that_nothing_is_saved():
     with pytest.raises(Stopped, match=r"SIGINT: stopped after step 2 of 6. Nothing is saved") as caught:
         fit(model, Plan("mine", (all_stages(6),), batch_size=4), observer=observer)
     assert caught.value.exit_code == 75 and len(IDS) == len(pictures())
+
+
+def test_checkpoints_by_the_clock_change_no_bit_of_the_training(tmp_path):
+    """One after each step, because the clock says so, or none before the end."""
+    ends = []
+    for name, seconds in (("often", 1e-9), ("never", 1e9)):
+        model, commits = toy_model(), []
+        checkpoints = Checkpoints(tmp_path / name, run_id="test", at=lambda p, c=commits: c.append(p == "after-complete"))
+        settings = LoopSettings(checkpoint_every=1000, checkpoint_s=seconds)
+        trained = fit(model, PLAN, checkpoints=checkpoints, settings=settings)
+        ends.append((bits(model), [row.loss for row in trained.history.steps]))
+        assert sum(commits) == (PLAN.steps if name == "often" else 1)
+    assert ends[0] == ends[1]
+
+
+def test_a_disk_that_is_too_small_is_noticed_before_the_first_step(tmp_path, monkeypatch):
+    monkeypatch.setattr("headstart.training.checkpoint.free_bytes", lambda folder: 10_000)
+    model, steps = toy_model(), []
+    with pytest.raises(EnvironmentFault, match="EN69"):
+        fit(model, PLAN, checkpoints=Checkpoints(tmp_path, run_id="test"), observer=steps.append)
+    assert not any(isinstance(event, Advanced) for event in steps)
+
+
+def test_no_checkpoint_is_larger_than_what_room_was_asked_for(tmp_path):
+    asked = []
+
+    class Asked(Checkpoints):
+        def check_room(self, size):
+            asked.append(size)
+            super().check_room(size)
+
+    model, checkpoints = toy_model(), Asked(tmp_path, run_id="test")
+    fit(model, replace(PLAN, patience=None), validate=validation_of(model), checkpoints=checkpoints)
+    saved = checkpoints.newest().tensors.values()
+    assert 0.9 * asked[0] <= sum(t.numel() * t.element_size() for t in saved) <= 1.01 * asked[0]

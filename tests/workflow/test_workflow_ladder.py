@@ -1,19 +1,33 @@
-"""The pieces of the ladder that can be told without training; tests/stories climbs it."""
+"""The ladder: its pieces, and climbs of a toy network that are interrupted; tests/stories climbs as users do."""
 
+import json
 import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.workflow.climbing import ground_of
 
+from headstart.adapt.strategies import Options
+from headstart.backbones.catalogue import catalogue
+from headstart.base.config import to_dict
 from headstart.base.errors import DataError
+from headstart.base.seeds import stream
 from headstart.cli.fit import seconds_of
 from headstart.records.history import History, StepRecord
 from headstart.tasks.classification import Classification
 from headstart.workflow.clock import Deadline
+from headstart.workflow.diary import Diary, NoDiary
 from headstart.workflow.finetuning import PARTS, learning_rows, share_of_time
-from headstart.workflow.judge import Known
-from headstart.workflow.ladder import ENOUGH, MOST_HELD, _parts, _span
+from headstart.workflow.judge import Known, Rules, choose_head
+from headstart.workflow.ladder import ENOUGH, MOST_HELD, Wish, _parts, _span, climb
 from headstart.workflow.tuning import step_seconds
+from headstart.workflow.ways import rungs_of
 
 
 def known(n, groups=None):
@@ -25,20 +39,22 @@ def known(n, groups=None):
 
 @pytest.mark.parametrize("n", [30, 150, ENOUGH - 1])
 def test_few_rows_are_each_held_back_once(n):
-    parts = _parts(known(n), seed=0)
+    parts, screen = _parts(known(n), seed=0)
+    assert screen is parts[-1], "what was chosen on a part is judged on it last"
     assert sorted(np.concatenate([held for _, held in parts])) == list(range(n))
     assert all(not set(train) & set(held) and len(train) + len(held) == n for train, held in parts)
 
 
 @pytest.mark.parametrize(("n", "about"), [(1000, 200), (5000, 1000), (40_000, MOST_HELD)])
 def test_of_many_rows_one_part_is_held_back(n, about):
-    ((train, held),) = _parts(known(n), seed=0)
+    ((train, held),), (_, screening) = _parts(known(n), seed=0)
+    assert not set(screening) & set(held), "what screens does not judge"
     assert len(held) == pytest.approx(about, rel=0.02) and len(train) + len(held) == n
 
 
 def test_groups_stay_on_one_side():
     groups = np.arange(120) // 4
-    for train, held in _parts(known(120, groups), seed=0):
+    for train, held in _parts(known(120, groups), seed=0)[0]:
         assert not set(groups[train]) & set(groups[held])
 
 
@@ -73,3 +89,116 @@ def test_other_words_are_no_time(words):
 
 def test_a_span_is_rounded_up():
     assert _span(12.1) == "13 s" and _span(91) == "2 min"
+
+
+def rungs(name, options=None, few=False):
+    return {
+        rung: [w.name for w in ways] for rung, ways in rungs_of(catalogue.load(name), options or Options(), few=few)
+    }
+
+
+def test_a_little_of_every_layer_is_a_candidate_that_suits_the_network():
+    assert "biases and normalisation" in rungs("toy/conv")["last stages"]
+    assert "LoRA" in rungs("toy/vit")["last stages"]
+
+
+def test_what_the_user_chose_is_not_swept_and_has_a_place():
+    tried = rungs("toy/conv", Options(lr=1e-3), few=True)
+    assert not any("3 times" in name for name in tried["last stages"])
+    assert all("L2-SP" not in name for name in rungs("toy/conv", Options(penalty="bss"), few=True)["last stages"])
+    assert [r for r in rungs("toy/conv", Options(layer_decay=0.5))] == ["last stages", "full"]
+
+
+def told(climbed):
+    """A record without its times, which no two runs share; and the bits of the model."""
+
+    def timeless(value):
+        if isinstance(value, dict):
+            return {k: timeless(v) for k, v in value.items() if k not in ("seconds", "images_per_s")}
+        return [timeless(v) for v in value] if isinstance(value, list | tuple) else value
+
+    record, tuned = timeless(to_dict(climbed.record)), climbed.tuned
+    return (
+        repr(record),
+        climbed.temperature,
+        tuned and tuned.backbone.record.weights_sha256,
+        tuned and tuned.head.weight.tobytes(),
+    )
+
+
+class Killed(BaseException):
+    """Stands for a signal that nobody outlives."""
+
+
+class Fragile(Diary):
+    """A diary whose writer is gone after ``lives`` pages, the last of them written."""
+
+    def __init__(self, folder, lives):
+        super().__init__(folder, "climb")
+        self.lives = lives
+
+    def write(self, name, page):
+        super().write(name, page)
+        self.lives -= 1
+        if not self.lives:
+            raise Killed
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory):
+    return ground_of(tmp_path_factory.mktemp("ladder"))
+
+
+@pytest.fixture(scope="module")
+def start(ground):
+    rows = np.arange(len(ground.known))
+    return rows, choose_head(ground.known, Rules(3, None, "none", 0, ("ridge",)))
+
+
+# By log-loss, so that a few steps suffice to climb; in steps, because time differs from one run to the next.
+WISH = Wish(Options(augment="none"), "log_loss", 200, batch_size=8, epochs=6)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(ground, start):
+    return climb(ground, *start, WISH, Deadline(None), NoDiary())
+
+
+def test_the_toy_climb_keeps_a_rung(uninterrupted):
+    """Else the tests below would try little."""
+    assert uninterrupted.tuned is not None and len(uninterrupted.record.rungs) >= 2
+
+
+@pytest.mark.parametrize("lives", [1, 6, 10, 11])
+def test_a_climb_that_is_killed_after_a_page_ends_as_one_that_was_not(lives, ground, start, uninterrupted, tmp_path):
+    """After the opening of a rung, in its screening, while it is judged, and when its model is there."""
+    with pytest.raises(Killed):
+        climb(ground, *start, WISH, Deadline(None), Fragile(tmp_path, lives))
+    assert len(list(tmp_path.iterdir())) == lives
+    resumed = climb(ground, *start, WISH, Deadline(None), Diary(tmp_path, "climb"))
+    assert told(resumed) == told(uninterrupted)
+    again = climb(ground, *start, WISH, Deadline(None), Fragile(tmp_path, 1))
+    assert told(again) == told(uninterrupted), "a whole diary needs no training, and no page is written"
+
+
+def test_a_climb_that_is_killed_at_any_time_ends_as_one_that_was_not(ground, start, uninterrupted, tmp_path):
+    rng = stream(0, "kills")
+    for kill in range(2):
+        folder = tmp_path / str(kill)
+        command = [sys.executable, "-m", "tests.workflow.climbing", str(folder)]
+        child = subprocess.Popen(command, cwd=os.getcwd(), stdout=subprocess.PIPE)
+        assert child.stdout.readline() == b"climbing\n"
+        time.sleep(float(rng.uniform(0.05, 2.5)))
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        child.stdout.close()
+        resumed = climb(ground, *start, WISH, Deadline(None), Diary(folder, "climb"))
+        assert told(resumed) == told(uninterrupted)
+
+
+def test_time_that_an_earlier_start_took_is_gone(ground, start, tmp_path):
+    """A climb of 1 s that was stopped at its end has no time for a rung."""
+    diary = Diary(tmp_path, "climb")
+    diary.spent = 60.0
+    climbed = climb(ground, *start, replace(WISH, epochs=None), Deadline(61.0), diary)
+    assert climbed.record.kept == "probe" and climbed.record.seconds > 60

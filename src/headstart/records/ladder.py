@@ -33,6 +33,8 @@ class Rung:
     score: of the deciding metric; n is in it.  gain: this score minus that of the best rung
     below, paired; for errors such as RMSE less is better.  interpolation: share of the
     tuned weights in what was kept of this rung, 1 where nothing was mixed in (WiSE-FT).  plan: as the value it is.
+    finer: the gain by the score that was the evidence, where the deciding one moves in whole rows (Brier score for
+    accuracy; less is better); None where the deciding score was the evidence itself.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Rung:
     interpolation: float = 1.0
     plan: Mapping[str, Any] | None = None
     candidates: tuple[Candidate, ...] = ()
+    finer: Estimate | None = None
 
 
 @dataclass(frozen=True)

@@ -92,9 +92,12 @@ class CheckpointManifest:
 
 
 class NoCheckpoints:
-    """The null object: saves nothing, finds nothing."""
+    """The null object: saves nothing, finds nothing. farewell: what one who stops such a training is told."""
 
     skipped: tuple[str, ...] = ()
+
+    def __init__(self, farewell: str = "Nothing is saved, because this training keeps no checkpoints.") -> None:
+        self.farewell = farewell
 
     def commit(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any], *, best: bool) -> None:
         return None
@@ -119,6 +122,8 @@ class Checkpoints:
 
     Raises EnvironmentFault (EN68) at once where the folder cannot be written.
     """
+
+    farewell = "Everything is saved; go on with the same command and --resume."
 
     def __init__(
         self,

@@ -1,6 +1,7 @@
 """Being asked to stop: by the scheduler, the terminal or the user.
 
-The loop looks at ``asked`` between two steps, saves and ends; nothing is torn in the middle.
+The loop looks at ``asked`` between two steps, saves and ends; nothing is torn in the middle. Outside of it there is
+nothing to save that is not in the cache, and work ends at once.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 
 SIGNALS = (
@@ -72,3 +75,35 @@ class Interruption:
         outer = self._before.get(number)
         if isinstance(outer, Interruption):
             outer(number, frame)
+
+
+class SignalledInterrupt(KeyboardInterrupt):
+    """What Ctrl-C raises, for another of SIGNALS; its text is the name."""
+
+
+@contextmanager
+def ending_on_signals() -> Iterator[None]:
+    """Inside, each of SIGNALS ends the work as Ctrl-C does: at once, through every ``finally``.
+
+    Does nothing outside the main thread; a signal that is ignored stays ignored. An Interruption inside goes first.
+    """
+    before: dict[int, signal._HANDLER] = {}
+    process = os.getpid()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != process:  # a forked worker, which must stay stoppable
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        raise SignalledInterrupt(signal.Signals(number).name)
+
+    if threading.current_thread() is threading.main_thread():
+        for name in SIGNALS:
+            number = getattr(signal, name, None)
+            if name != "SIGINT" and number is not None and signal.getsignal(number) is signal.SIG_DFL:
+                before[number] = signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -32,7 +32,7 @@ from headstart.training.interrupt import Interruption
 from headstart.training.losses import LossFunction
 from headstart.training.optimizer import forget_frozen, set_rates
 from headstart.training.phase import check_phases, enter_phase, refresh
-from headstart.training.state import TrainState, pieces, restore
+from headstart.training.state import TrainState, largest, pieces, restore
 from headstart.training.step import Moment, Objective, learn_
 
 TRAINING = "training"  # the piece of work as observers hear of it
@@ -52,6 +52,7 @@ class LoopSettings:
     channels_last: bool = False
     micro_batch: int | None = None
     checkpoint_every: int = 100
+    checkpoint_s: float = 60.0
     seconds: float | None = None
 
     def __post_init__(self) -> None:
@@ -151,7 +152,9 @@ def train(
     snapshot = checkpoints.newest()
     if snapshot is not None:
         restore(state, snapshot.tensors, snapshot.state)
-    clock, entered = _Clock(state), -1
+    if engine.rank == 0:
+        checkpoints.check_room(largest(state))
+    clock, entered, saved_at = _Clock(state), -1, time.monotonic()
 
     with Interruption() as interruption, _announced(observer, state, plan), ExitStack() as leaving:
         while not state.stopped_because:
@@ -202,11 +205,12 @@ def train(
             patience = plan.patience is not None and state.waited >= max(1, plan.patience)
             state.stopped_because = "finished" if over else "time" if late else "patience" if patience else ""
 
-            due = state.step % settings.checkpoint_every == 0
+            due = state.step % settings.checkpoint_every == 0 or time.monotonic() - saved_at >= settings.checkpoint_s
             if due or best or asked or state.stopped_because:
                 check_weights(state.weights, step=state.step - 1)
                 if engine.rank == 0:
                     checkpoints.commit(state.step, *pieces(state), best=best)
+                saved_at = time.monotonic()
             if asked and not state.stopped_because:
                 raise Stopped(_farewell(state, plan, interruption.asked, checkpoints))
 
@@ -308,12 +312,8 @@ def _sentence(state: TrainState, plan: Plan, clock: _Clock) -> str:
 
 
 def _farewell(state: TrainState, plan: Plan, signal: str, checkpoints: Checkpoints | NoCheckpoints) -> str:
-    kept = isinstance(checkpoints, Checkpoints)
-    return f"{signal or 'another process was asked'}: stopped after step {state.step} of {plan.steps}. " + (
-        "Everything is saved; go on with the same command and --resume."
-        if kept
-        else "Nothing is saved, because this training keeps no checkpoints."
-    )
+    asked = signal or "another process was asked"
+    return f"{asked}: stopped after step {state.step} of {plan.steps}. {checkpoints.farewell}"
 
 
 def _history(state: TrainState, plan: Plan, clock: _Clock) -> History:

@@ -158,6 +158,14 @@ def pieces(state: TrainState) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, values
 
 
+def largest(state: TrainState) -> int:
+    """Bytes of the tensors that ``pieces`` can grow to: with two moments of each weight, and the best so far."""
+    weights = sum(p.numel() * p.element_size() for p in state.weights.values())
+    kept = sum(t.numel() * t.element_size() for t in state.tensors.values())
+    mean = sum(t.numel() * t.element_size() for t in state.ema.values.values())
+    return 2 * weights + 2 * kept + mean
+
+
 def restore(state: TrainState, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
     """Bring a fresh ``state`` to where ``pieces`` found another; CheckpointMismatch where it is of another plan."""
     _check_fits(state, tensors)

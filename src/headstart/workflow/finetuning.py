@@ -33,6 +33,8 @@ from headstart.training.checkpoint import Checkpoints, NoCheckpoints
 from headstart.training.loop import LoopSettings
 from headstart.workflow.clock import Deadline
 from headstart.workflow.config import FitConfig, TuneConfig
+from headstart.workflow.diary import Diary, NoDiary
+from headstart.workflow.environment import versions
 from headstart.workflow.judge import Judgement, Known, Rules, choose_head, judgement
 from headstart.workflow.ladder import MOST_EPOCHS, Wish, climb
 from headstart.workflow.precision import fastest_settings
@@ -108,11 +110,12 @@ def learn(
     *,
     seconds: float | None,
     ownership: Ownership | None = None,
+    diary: Diary | NoDiary | None = None,
 ) -> Learnt:
     """The model for ``rows`` (positions in ground.known): by the ladder, or by the strategy that was asked for.
 
     chosen: the head that won on these rows.  seconds: for all of it.  ownership: of the run folder, where a training
-    that was asked for by name keeps its checkpoints; without it, it keeps none.
+    that was asked for by name keeps its checkpoints; without it, it keeps none.  diary: of the ladder, likewise.
     """
     task = ground.known.task
     tuning = balanced(config.tuning, config.balance, chosen.record.balance, task)
@@ -122,7 +125,7 @@ def learn(
         ground.observer(Said(_balanced_words(tuning)))
     if tuning.strategy == "auto":
         wish = Wish(tuning.options, metric, config.resamples, tuning.batch_size, tuning.epochs)
-        climbed = climb(ground, rows, chosen, wish, deadline)
+        climbed = climb(ground, rows, chosen, wish, deadline, diary or NoDiary())
         if climbed.tuned is None:
             return Learnt(None, chosen, _said(climbed.record, tuning))
         head = _with_head(chosen, climbed.tuned, climbed.temperature)
@@ -305,7 +308,15 @@ def _with_head(chosen: Chosen, tuned: Tuned, temperature: float) -> Chosen:
     return replace(chosen, head=tuned.head, temperature=temperature)
 
 
-def cross_judged(ground: Ground, config: FitConfig, rules: Rules, *, seconds: float | None) -> Judgement:
+def diary_of(folder: RunFolder, ground: Ground, config: FitConfig) -> Diary:
+    """Where the ladder of a run writes down what it has finished; of no use to other settings, examples or versions."""
+    of = [to_dict(config), ground.known.ids.tolist(), ground.backbone.record.weights_sha256, versions()]
+    return Diary(folder.checkpoints / "ladder", of, ground.observer)
+
+
+def cross_judged(
+    ground: Ground, config: FitConfig, rules: Rules, *, seconds: float | None, diary: Diary | NoDiary | None = None
+) -> Judgement:
     """Every row predicted by a model that was chosen, tuned and calibrated without it (nested cross-validation)."""
     known = ground.known
     parts = folds(known.task.strata(known.y), known.groups, k=PARTS, repeats=1, seed=config.seed + 1)
@@ -314,7 +325,8 @@ def cross_judged(ground: Ground, config: FitConfig, rules: Rules, *, seconds: fl
     for number, (train, rest) in enumerate(parts):
         ground.observer(Said(f"judging: training without part {number + 1} of {len(parts)}"))
         chosen = choose_head(known.take(train), rules)
-        learnt = learn(ground, train, chosen, for_fewer(config, len(train)), seconds=seconds)
+        notes = (diary or NoDiary()).about(f"part {number}", train.tolist())
+        learnt = learn(ground, train, chosen, for_fewer(config, len(train)), seconds=seconds, diary=notes)
         tuned = learnt.tuned
         logits = logits_of(ground, tuned, rest) if tuned is not None else chosen.head.logits(known.X[rest])
         raw[rest] += logits

@@ -11,31 +11,43 @@ the probe 0.782).
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from headstart.adapt.calibration import fit_temperature
 from headstart.adapt.heads.choose import HEADS, Chosen
 from headstart.adapt.heads.head import LinearHead
 from headstart.adapt.heads.rotated import rotate
 from headstart.adapt.plan import Budget, Plan, default_budget
-from headstart.adapt.strategies import Options, by_name, planned
-from headstart.adapt.strategies.last_stages import LastStages
-from headstart.adapt.strategies.options import scaled
-from headstart.adapt.strategies.strategy import Strategy
-from headstart.base.config import to_dict
+from headstart.adapt.strategies import Options
+from headstart.base.config import from_dict, to_dict
 from headstart.base.progress import QUIET, Said
 from headstart.data.split import folds
-from headstart.evaluation.intervals import Resamples, estimate, independent, paired_difference
-from headstart.evaluation.scores import LOWER_IS_BETTER, resampled, score
+from headstart.evaluation.intervals import estimate
+from headstart.evaluation.scores import resampled, score
 from headstart.records.estimate import Estimate
 from headstart.records.ladder import Candidate, LadderRecord, Rung
+from headstart.training.checkpoint import NoCheckpoints
 from headstart.workflow.clock import Deadline
+from headstart.workflow.diary import Diary, NoDiary, Page
+from headstart.workflow.evidence import Judge, Verdict, calibrated_loss, held_logits, resamples_of
 from headstart.workflow.judge import Known
-from headstart.workflow.tuning import COSTED, Ground, Tuned, features_of, mixed, step_seconds, tune
+from headstart.workflow.tuning import (
+    COSTED,
+    Ground,
+    Tuned,
+    features_of,
+    has_structure_of,
+    mixed,
+    opened,
+    packed,
+    step_seconds,
+    tune,
+)
+from headstart.workflow.ways import Way, rungs_of
 
 ENOUGH = 1000  # training rows from which one held-back part tells rungs apart; below, FOLDS are looked at in turn
 FOLDS = 3
@@ -47,9 +59,9 @@ LOOKS = 2  # parts that a rung is given time to judge; a third look is taken whe
 MOST_KEPT_BACK = 0.5  # share of the time left that a rung may leave to those above it
 SMALL = 8  # examples of the steps by which an expensive way is costed
 SHARES = (0.0, 0.5, 1.0)  # of the tuned weights
-LEVEL = 0.9  # of the paired interval that decides, all looks together: 95 % on the side that matters
 FEW_PER_CLASS = 30  # examples of a class below which pulling towards the loaded weights is tried, too (METHODS B.2)
 NO_ERRORS = 2.0  # errors on the held-back rows below which nothing can be gained
+Part = tuple[np.ndarray, np.ndarray]  # positions of the rows that learn, and of those held back
 
 
 @dataclass(frozen=True)
@@ -73,65 +85,64 @@ class Climbed:
 
 
 @dataclass(frozen=True)
-class _Way:
-    """One way to fine-tune. cost: seconds of a step.  is_cheap: most of the network is frozen, and runs once."""
+class _Opening:
+    """What a rung begins with. time: seconds of one training, None where steps alone are counted.
 
-    name: str
-    strategy: Strategy
-    options: Options
-    factor: float
-    is_cheap: bool
-    cost: float = math.nan
-
-    def plan(self, stages: Sequence[str], budget: Budget) -> Plan:
-        return scaled(planned(self.strategy, stages, budget, self.options), self.factor)
-
-
-@dataclass(frozen=True, eq=False)
-class _Verdict:
-    """A rung against the one below. now: its score.  share: of the tuned weights.  logits: NaN for rows not judged.
-
-    plan: what each of the judged trainings carried out.
+    kept_back: seconds for the rungs above.  costs: name of a way → seconds of a step.  spent: seconds before the rung.
     """
 
-    now: Estimate
-    gain: Estimate
-    share: float
-    logits: np.ndarray
-    is_better: bool
-    plan: Plan
+    time: float | None
+    kept_back: float
+    costs: Mapping[str, float]
+    spent: float
+
+    @property
+    def each(self) -> float:
+        return math.inf if self.time is None else self.time
 
 
-def climb(ground: Ground, rows: np.ndarray, chosen: Chosen, wish: Wish, deadline: Deadline) -> Climbed:
+def climb(
+    ground: Ground, rows: np.ndarray, chosen: Chosen, wish: Wish, deadline: Deadline, diary: Diary | NoDiary
+) -> Climbed:
     """The highest rung that pays for ``rows`` (positions in ground.known), within the deadline.
 
-    chosen: the head that won on these rows.
+    chosen: the head that won on these rows.  diary: of this climb; what an earlier start finished is not made again,
+    and its time counts. Without a deadline all is counted in steps, and a resumed climb decides as one never stopped.
     """
-    return _Climb(ground, rows, chosen, wish, deadline).result()
+    return _Climb(ground, rows, chosen, wish, deadline, diary).result()
 
 
 class _Climb:
-    """State of one climb: folds, the best model so far, and the rows of the record."""
+    """State of one climb: parts, the best model so far, and the rows of the record."""
 
-    def __init__(self, ground: Ground, rows: np.ndarray, chosen: Chosen, wish: Wish, deadline: Deadline) -> None:
-        self.ground, self.rows, self.chosen, self.wish, self.deadline = ground, rows, chosen, wish, deadline
+    def __init__(
+        self,
+        ground: Ground,
+        rows: np.ndarray,
+        chosen: Chosen,
+        wish: Wish,
+        deadline: Deadline,
+        diary: Diary | NoDiary,
+    ) -> None:
+        self.ground, self.rows, self.chosen, self.wish, self.diary = ground, rows, chosen, wish, diary
+        self.deadline = Deadline(deadline.seconds, deadline.began - diary.spent)
         self.known = ground.known.take(rows)
-        self.parts = _parts(self.known, ground.seed)
-        self.judged = np.unique(np.concatenate([held for _, held in self.parts]))
+        # Candidates are screened on rows that judge last or not at all: chosen for them, they would look too good.
+        self.parts, self.screen = _parts(self.known, ground.seed)
         self.rungs: list[Rung] = []
         self._costs: dict[str, float] = {}
-        self._between: list[dict[float, np.ndarray]] = []  # of each member: share → logits of the rows held back
         self.probes = [self._probe(train) for train, _ in self.parts]
-        self.logits = self._probed()
+        probed = [probe.logits(self.known.X[held]) for probe, (_, held) in zip(self.probes, self.parts, strict=True)]
+        self.logits = held_logits(self.known, self.parts, probed)
         self.tuned: Tuned | None = None
         self.kept = "probe"
 
     def result(self) -> Climbed:
-        estimate_, _ = self._scored(self.logits, self.judged, self._resamples(self.judged))
+        first = self._probe_score()
         self.rungs.append(
-            Rung("probe", f"{self.chosen.family} on frozen features", estimate_, None, True, "where the climb starts")
+            Rung("probe", f"{self.chosen.family} on frozen features", first, None, True, "where the climb starts")
         )
-        stopped = self._nothing_to_gain(estimate_) or self._try_rungs()
+        stopped = self._nothing_to_gain(first) or self._try_rungs()
         temperature = self.chosen.temperature
         if self.tuned is not None:
             temperature = fit_temperature(self.logits, self.known.y, self.known.task)
@@ -152,176 +163,214 @@ class _Climb:
 
     def _try_rungs(self) -> str:
         """Try them from the cheapest up; the sentence that says why the climb ended."""
-        rungs = self._rungs()
+        few = len(self.known) / max(1, self.known.task.outputs) < FEW_PER_CLASS
+        rungs = rungs_of(self.ground.backbone, self.wish.options, few=few)
         for number, (name, ways) in enumerate(rungs):
-            later = sum(self._needed(ways) for _, ways in rungs[number + 1 :])
-            # What a higher rung could not use anyway is not kept for it.
-            kept_back = later if later <= MOST_KEPT_BACK * self.deadline.left else 0.0
-            refusal = self._try(name, ways, self.deadline.left - kept_back)
+            refusal = self._try(name, ways, [above for _, above in rungs[number + 1 :]])
             if refusal:
                 return f"{name}: {refusal}"
         return "every rung was tried"
 
-    def _rungs(self) -> list[tuple[str, list[_Way]]]:
-        stages = [s.name for s in self.ground.backbone.stages]
-        third = max(1, round(len(stages) / 3))
-        options = self.wish.options
-        few = len(self.known) / max(1, self.known.task.outputs) < FEW_PER_CLASS
-        # No lower rate among them: in a short screening it always leads, and then learns too little (textiles, 208
-        # steps: +0.020 at a third of the rate, +0.058 at the rate).
-        cheap: list[tuple[str, Strategy, Options, float]] = [
-            (f"last {third} stages", LastStages(third), options, 1.0),
-            (f"last {third} stages, 3 times the rate", LastStages(third), options, 3.0),
-        ]
-        if 2 * third < len(stages):
-            cheap.append((f"last {2 * third} stages", LastStages(2 * third), options, 1.0))
-        if few and options.penalty is None:
-            cheap.append((f"last {third} stages, L2-SP", LastStages(third), replace(options, penalty="l2-sp"), 1.0))
-        full: list[tuple[str, Strategy, Options, float]] = [("full", by_name("full"), options, 1.0)]
-        if options.lr is not None:  # the user's rate is not swept
-            cheap = [c for c in cheap if c[3] == 1.0]
-        return [
-            ("last stages", [_Way(*c, is_cheap=True) for c in cheap]),
-            ("full", [_Way(*c, is_cheap=False) for c in full]),
-        ]
-
-    def _try(self, name: str, ways: list[_Way], seconds: float) -> str:
+    def _try(self, name: str, ways: list[Way], above: list[list[Way]]) -> str:
         """One rung; a sentence where it could not be tried or did not pay, '' where it was kept."""
-        began = time.monotonic()
-        fits = self._fits(ways)
-        ways = [replace(way, cost=self._cost(way)) for way in ways]
-        each = (seconds - (time.monotonic() - began)) / fits
-        if math.isinf(each):  # no time was given: what suits the number of examples, and shares of that to screen
-            each = max(way.cost for way in ways) * self._usual(len(self.parts[0][0])).steps
-        affordable = [way for way in ways if self._epochs(way, each) >= LEAST_EPOCHS]
+        opening = self._open(name, ways, above)
+        ways = [replace(way, cost=opening.costs.get(way.name, math.nan)) for way in ways]
+        affordable = [way for way in ways if self._epochs(way, opening.each) >= LEAST_EPOCHS]
         if not affordable:
-            most = max((self._epochs(way, each) for way in ways), default=0.0)
-            need = min((self._seconds_for(way, LEAST_EPOCHS) for way in ways), default=0.0) * fits
-            asked = 1.2 * (self.deadline.spent + need)
-            reason = (
-                f"not tried: the time left is enough for {max(0.0, most):.1f} epochs of each of {fits:.1f} trainings, "
-                f"and fewer than {LEAST_EPOCHS:g} teach little. Give at least {_span(asked)} with --time"
-            )
-            self.rungs.append(Rung(name, ways[0].name, None, None, False, reason, time.monotonic() - began))
+            reason = self._too_short(ways, opening)
+            self.rungs.append(Rung(name, ways[0].name, None, None, False, reason, self.deadline.spent - opening.spent))
             self.ground.observer(Said(f"{name}: {reason}"))
             return reason
-        way, candidates = self._screened(affordable, each)
-        # A look may also use what was left to higher rungs: they are not tried unless this one is kept.
-        for_looks = time.monotonic() - began + self.deadline.left - each * self._again(len(self.parts[0][0]))
-        verdict = self._judged(way, name, each, Deadline(for_looks, began))
-        now, gain, share, logits = verdict.now, verdict.gain, verdict.share, verdict.logits
-        words = f"{self.wish.metric.replace('_', '-')} {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
-        kept = verdict.is_better and share > 0
-        reason = f"{words} over {self.kept}: " + ("more than noise" if kept else f"within noise, so {self.kept} stays")
+        way, candidates = self._screened(name, affordable, opening)
+        verdict, plan = self._judged(name, way, opening)
+        kept = verdict.is_better
+        reason = f"{verdict.words} over {self.kept}: " + (
+            "more than noise" if kept else f"within noise, so {self.kept} stays"
+        )
         self.rungs.append(
             Rung(
                 name,
                 way.name,
-                now,
-                gain,
+                verdict.now,
+                verdict.gain,
                 kept,
                 reason,
-                time.monotonic() - began,
-                share,
-                to_dict(verdict.plan),
+                self.deadline.spent - opening.spent,
+                verdict.share,
+                to_dict(plan),
                 tuple(candidates),
+                verdict.finer,
             )
         )
         self.ground.observer(Said(f"{name}: {reason}"))
         if not kept:
             return reason
-        self.logits, self.kept = logits, name
+        self.logits, self.kept = verdict.logits, name
+        # What the parts left over, because the evidence was clear before the last of them, goes into this training.
+        left = self.deadline.left - opening.kept_back
         everything = np.arange(len(self.known))
         start = self._start(everything)
-        # What the parts left over, because the evidence was clear before the last of them, goes into this training.
-        left = seconds - (time.monotonic() - began)
-        whole = self._train(way, everything, start.head, left, f"{name}: training on all {len(self.known)}")
-        self.tuned = mixed(start, whole, share) if share < 1 else whole
+        words = f"{name}: training on all {len(self.known)}"
+        whole = self._train(f"{name}/all", way, everything, start.head, left, words)
+        self.tuned = mixed(start, whole, verdict.share) if verdict.share < 1 else whole
         return ""
 
-    def _judged(self, way: _Way, name: str, each: float, until: Deadline) -> _Verdict:
+    def _open(self, name: str, ways: list[Way], above: list[list[Way]]) -> _Opening:
+        """The time of a rung, measured once: a resumed climb goes by what the first start found."""
+        page = self.diary.read(f"{name}/opening")
+        if page is not None:
+            return from_dict(_Opening, page.values, where=f"opening of {name}")
+        spent = self.deadline.spent
+        if self.deadline.seconds is None:
+            opening = _Opening(None, 0.0, {}, spent)
+        else:
+            later = sum(self._needed(higher) for higher in above)
+            # What a higher rung could not use anyway is not kept for it.
+            kept_back = later if later <= MOST_KEPT_BACK * self.deadline.left else 0.0
+            costs = {way.name: self._cost(way) for way in ways}
+            opening = _Opening((self.deadline.left - kept_back) / self._fits(ways), kept_back, costs, spent)
+        self._remember(f"{name}/opening", Page(to_dict(opening)))
+        return opening
+
+    def _too_short(self, ways: Sequence[Way], opening: _Opening) -> str:
+        fits = self._fits(ways)
+        most = max(self._epochs(way, opening.each) for way in ways)
+        need = min(self._seconds_for(way, LEAST_EPOCHS) for way in ways) * fits
+        asked = 1.2 * (self.deadline.spent + need)
+        return (
+            f"not tried: the time left is enough for {max(0.0, most):.1f} epochs of each of {fits:.1f} trainings, "
+            f"and fewer than {LEAST_EPOCHS:g} teach little. Give at least {_span(asked)} with --time"
+        )
+
+    def _judged(self, name: str, way: Way, opening: _Opening) -> tuple[Verdict, Plan]:
         """Train without one part after another, until the rows judged so far tell this rung from the one below.
 
-        Or until the time for another look would be missing in the training on all rows. Each look may be the last, so
-        each has its share of the error that LEVEL allows (Bonferroni).
+        Or until the time for another look would be missing in the training on all rows. Also the first of these plans.
         """
-        members: list[Tuned] = []
-        self._between = []
-        level = round(1 - (1 - LEVEL) / len(self.parts), 3)
-        for (train, held), probe in zip(self.parts, self.probes, strict=True):
-            words = f"{name}: training {len(members) + 1} of at most {len(self.parts)}, {len(held)} rows judge"
-            members.append(self._train(way, train, probe, each, words))
-            share, logits = self._interpolated(members)
-            rows = np.flatnonzero(np.isfinite(logits).all(axis=1) & np.isfinite(self.logits).all(axis=1))
-            resamples = self._resamples(rows)
-            now, drawn = self._scored(logits, rows, resamples)
-            before, drawn_before = self._scored(self.logits, rows, resamples)
-            difference = now.value - before.value
-            gain = paired_difference(difference, drawn, drawn_before, n=len(rows), units=resamples.units, level=level)
-            better = gain.low > 0 if self._sign > 0 else gain.high < 0
-            worse = gain.high < 0 if self._sign > 0 else gain.low > 0
-            if better or worse or until.left < each:
+        judge = Judge(
+            self.known,
+            self.parts,
+            self.logits,
+            metric=self.wish.metric,
+            resamples=self.wish.resamples,
+            seed=self.ground.seed,
+        )
+        plan: Plan | None = None
+        for number, (train, held) in enumerate(self.parts, start=1):
+            page = self.diary.read(f"{name}/look {number}")
+            if page is None:
+                words = f"{name}: training {number} of at most {len(self.parts)}, {len(held)} rows judge"
+                tuned = self._train("", way, train, self.probes[number - 1], opening.each, words)
+                found = self._between(tuned, self.probes[number - 1], held)
+                again = opening.each * self._again(len(train))
+                # Time that is left to higher rungs may be used, too: they are not tried unless this one is kept.
+                last = number == len(self.parts) or self.deadline.left - again < opening.each
+                tensors = {str(share): torch.from_numpy(logits) for share, logits in found.items()}
+                page = Page({"last": last, "plan": to_dict(tuned.plan)}, tensors)
+                self._remember(f"{name}/look {number}", page)
+            plan = plan or from_dict(Plan, page.values["plan"], where="plan")
+            found = {float(share): tensor.numpy() for share, tensor in page.tensors.items()}
+            verdict = judge.look(found, last=page.values["last"])
+            if verdict.is_better or verdict.is_worse or page.values["last"]:
                 break
-        return _Verdict(now, gain, share, logits, better, members[0].plan)
+        assert plan is not None, "there is at least one part"
+        return verdict, plan
 
     # -- screening ---------------------------------------------------------------------------------------------------
 
-    def _screened(self, ways: list[_Way], each: float) -> tuple[_Way, list[Candidate]]:
-        """Successive halving at equal time, on the first part: the way with the least loss on held-back rows."""
+    def _screened(self, name: str, ways: list[Way], opening: _Opening) -> tuple[Way, list[Candidate]]:
+        """Successive halving at equal time (equal steps without a deadline): the least loss on held-back rows wins."""
         record: list[Candidate] = []
-        train, held = self.parts[0]
         for share in ROUNDS:
             if len(ways) == 1:
                 break
-            losses = {}
-            for way in ways:
-                began = time.monotonic()
-                tuned = self._train(way, train, self.probes[0], share * each, f"screening: {way.name}")
-                logits = tuned.head.logits(features_of(self.ground, tuned.backbone, self.rows[held]))
-                loss, value = self._loss(logits, held)
-                losses[way.name] = loss
-                steps = tuned.plan.steps
-                record.append(
-                    Candidate(way.name, way.factor, steps, loss, value, time.monotonic() - began, dropped=False)
-                )
-            keep = sorted(ways, key=lambda way: losses[way.name])[: max(1, len(ways) // 2)]
+            tried = {way.name: self._tried(name, way, share, opening) for way in ways}
+            record += tried.values()
+            keep = sorted(ways, key=lambda way: tried[way.name].loss)[: max(1, len(ways) // 2)]
             dropped = {way.name for way in ways} - {way.name for way in keep}
             record = [replace(c, dropped=True) if c.name in dropped else c for c in record]
-            ways = [way for way in ways if way.name not in dropped]
-        best = min(ways, key=lambda way: losses[way.name]) if len(ways) > 1 else ways[0]
+            ways = keep
+        best = ways[0]  # the least loss of the last round comes first
         return best, [replace(c, dropped=c.dropped or c.name != best.name) for c in record]
+
+    def _tried(self, name: str, way: Way, share: float, opening: _Opening) -> Candidate:
+        """A training of a share of the length, judged on the rows that screen."""
+        page = self.diary.read(f"{name}/screening {share} {way.name}")
+        if page is not None:
+            return from_dict(Candidate, page.values, where="candidate")
+        began = self.deadline.spent
+        train, held = self.screen
+        tuned = self._train("", way, train, self._probe(train), opening.each, f"screening: {way.name}", share=share)
+        logits = tuned.head.logits(features_of(self.ground, tuned.backbone, self.rows[held]))
+        task, y = self.known.task, self.known.y[held]
+        value = score(task.name, y, task.decode(logits), [self.wish.metric])[self.wish.metric]
+        candidate = Candidate(
+            way.name,
+            way.factor,
+            tuned.plan.steps,
+            calibrated_loss(self.known, logits, held),
+            float(value[0]),
+            self.deadline.spent - began,
+            dropped=False,
+        )
+        self._remember(f"{name}/screening {share} {way.name}", Page(to_dict(candidate)))
+        return candidate
 
     # -- one training ------------------------------------------------------------------------------------------------
 
-    def _budget(self, way: _Way, n: int, seconds: float) -> Budget:
-        """As many steps as the time allows, and no more than suit ``n`` examples."""
+    def _budget(self, way: Way, n: int, seconds: float, share: float = 1.0) -> Budget:
+        """As many steps as the time allows, and no more than suit ``n`` examples; a share of the steps without time."""
         usual = self._usual(n)
-        if self.wish.epochs is not None:
-            return usual
-        most = round(MOST_EPOCHS * n / usual.batch_size)
-        steps = int(seconds / way.cost) if way.cost > 0 and math.isfinite(seconds) else usual.steps
-        return replace(usual, steps=max(1, min(steps, max(usual.steps, most))))
+        if math.isinf(seconds):
+            return replace(usual, steps=max(1, round(share * usual.steps)))
+        most = usual.steps
+        if self.wish.epochs is None:
+            most = max(most, round(MOST_EPOCHS * n / usual.batch_size))
+        steps = int(share * seconds / way.cost) if way.cost > 0 else usual.steps
+        return replace(usual, steps=max(1, min(steps, most)))
 
-    def _train(self, way: _Way, train: np.ndarray, probe: LinearHead, seconds: float, what: str) -> Tuned:
-        budget = self._budget(way, len(train), seconds)
+    def _train(
+        self,
+        page_name: str,
+        way: Way,
+        train: np.ndarray,
+        probe: LinearHead,
+        seconds: float,
+        what: str,
+        *,
+        share: float = 1.0,
+    ) -> Tuned:
+        """page_name: where the model itself is kept for a resumed climb, '' where what it says is enough."""
+        page = self.diary.read(page_name) if page_name else None
+        if page is not None:
+            return opened(page.values, page.tensors, self.ground.backbone)
+        budget = self._budget(way, len(train), seconds, share)
         plan = way.plan([s.name for s in self.ground.backbone.stages], budget)
         self.ground.observer(Said(f"{what}, {plan.steps} steps of {plan.batch_size}"))
-        return tune(self.ground, plan, self.rows[train], probe, observer=QUIET)
+        nothing = NoCheckpoints(self.diary.farewell)
+        tuned = tune(self.ground, plan, self.rows[train], probe, checkpoints=nothing, observer=QUIET)
+        if page_name and has_structure_of(tuned.backbone, self.ground.backbone):
+            self._remember(page_name, Page(*packed(tuned)))
+        return tuned
 
-    def _needed(self, ways: Sequence[_Way]) -> float:
+    def _remember(self, name: str, page: Page) -> None:
+        self.diary.write(name, replace(page, spent=self.deadline.spent))
+
+    def _needed(self, ways: Sequence[Way]) -> float:
         """Seconds below which a rung with these ways is not tried."""
         cheapest = min(self._seconds_for(replace(way, cost=self._cost(way)), LEAST_EPOCHS) for way in ways)
         return cheapest * self._fits(ways)
 
-    def _fits(self, ways: Sequence[_Way]) -> float:
+    def _fits(self, ways: Sequence[Way]) -> float:
         """Trainings that a rung is given time for, in units of one of a part: LOOKS, the screening, the last one."""
-        return min(LOOKS, len(self.parts)) + (len(ways) > 1) + self._again(len(self.parts[0][0]))
+        screening = sum(share * max(1, len(ways) // 2**i) for i, share in enumerate(ROUNDS)) if len(ways) > 1 else 0.0
+        return min(LOOKS, len(self.parts)) + screening + self._again(len(self.parts[0][0]))
 
     def _again(self, n: int) -> float:
         """Cost of training on all rows, with as many passes as a part of ``n`` had."""
         return len(self.known) / n
 
-    def _cost(self, way: _Way) -> float:
+    def _cost(self, way: Way) -> float:
         """Seconds of one step, from a few of them; the activations at its border are made on the way, once."""
         if way.name not in self._costs:
             train, _ = self.parts[0]
@@ -330,17 +379,22 @@ class _Climb:
             budget = replace(usual, steps=COSTED, batch_size=few)
             plan = way.plan([s.name for s in self.ground.backbone.stages], budget)
             quiet = replace(self.ground, observer=QUIET)
-            tuned = tune(quiet, replace(plan, augment="none"), self.rows[train], self.probes[0], observer=QUIET)
+            nothing = NoCheckpoints(self.diary.farewell)
+            plain = replace(plan, augment="none")
+            tuned = tune(quiet, plain, self.rows[train], self.probes[0], checkpoints=nothing, observer=QUIET)
             assert tuned.history is not None, "a training has a history"
             self._costs[way.name] = step_seconds(tuned.history) * usual.batch_size / few
         return self._costs[way.name]
 
-    def _epochs(self, way: _Way, seconds: float) -> float:
+    def _epochs(self, way: Way, seconds: float) -> float:
+        """Passes over a part; what was asked for with --epochs is always enough."""
+        if math.isinf(seconds):
+            return math.inf
         n = len(self.parts[0][0])
         budget = self._budget(way, n, seconds) if seconds > 0 else None
         return budget.steps * budget.batch_size / n if budget is not None else 0.0
 
-    def _seconds_for(self, way: _Way, epochs: float) -> float:
+    def _seconds_for(self, way: Way, epochs: float) -> float:
         n = len(self.parts[0][0])
         return epochs * n / self._usual(n).batch_size * way.cost
 
@@ -349,7 +403,7 @@ class _Climb:
         asked = None if self.wish.batch_size is None else min(self.wish.batch_size, n)
         return default_budget(n, self.known.task.outputs, epochs=self.wish.epochs, batch_size=asked)
 
-    # -- judging -----------------------------------------------------------------------------------------------------
+    # -- models ------------------------------------------------------------------------------------------------------
 
     def _probe(self, train: np.ndarray) -> LinearHead:
         """The chosen kind of head from these rows, calibrated."""
@@ -363,78 +417,47 @@ class _Climb:
         none = Plan("probe", ())
         return Tuned(self.ground.backbone, self._probe(rows), none)
 
-    def _interpolated(self, members: Sequence[Tuned]) -> tuple[float, np.ndarray]:
-        """The share of the tuned weights with the least loss on the rows held back from the members, and the logits.
+    def _between(self, tuned: Tuned, probe: LinearHead, held: np.ndarray) -> dict[float, np.ndarray]:
+        """Share of the tuned weights → logits of the rows held back from them."""
+        start = Tuned(self.ground.backbone, probe, tuned.plan)
+        at = {1.0: tuned}
+        if has_structure_of(tuned.backbone, start.backbone):
+            at |= {share: mixed(start, tuned, share) for share in SHARES if 0 < share < 1}
+        found = {s: t.head.logits(features_of(self.ground, t.backbone, self.rows[held])) for s, t in at.items()}
+        return found | {0.0: probe.logits(self.known.X[held])}
 
-        Ties go to the smaller share. What was computed for earlier members is not computed again.
-        """
-        for member, probe, (_, held) in list(zip(members, self.probes, self.parts, strict=False))[len(self._between) :]:
-            start = Tuned(self.ground.backbone, probe, member.plan)
-            at = {share: mixed(start, member, share) if share < 1 else member for share in SHARES if share > 0}
-            found = {
-                share: t.head.logits(features_of(self.ground, t.backbone, self.rows[held])) for share, t in at.items()
-            }
-            self._between.append(found | {0.0: probe.logits(self.known.X[held])})
-        logits = {share: self._held_logits([found[share] for found in self._between]) for share in SHARES}
-        rows = np.concatenate([held for _, held in self.parts[: len(members)]])
-        losses = {share: self._loss(values[rows], rows)[0] for share, values in logits.items()}
-        best = min(SHARES, key=lambda share: (round(losses[share], 4), share))
-        return best, logits[best]
+    # -- words -------------------------------------------------------------------------------------------------------
 
-    def _probed(self) -> np.ndarray:
-        """What the probe says of rows that it did not learn from."""
-        pairs = zip(self.probes, self.parts, strict=True)
-        return self._held_logits([probe.logits(self.known.X[held]) for probe, (_, held) in pairs])
-
-    def _held_logits(self, parts: Sequence[np.ndarray]) -> np.ndarray:
-        total = np.full((len(self.known), self.known.task.outputs), np.nan)
-        for logits, (_, held) in zip(parts, self.parts, strict=False):
-            total[held] = logits
-        return total
-
-    def _resamples(self, rows: np.ndarray) -> Resamples:
-        groups: np.ndarray | None = self.known.groups[rows]
-        groups = None if independent(groups) else groups
-        strata = self.known.y[rows] if self.known.task.name == "classification" else None
-        return Resamples(len(rows), self.wish.resamples, self.ground.seed, groups, strata)
-
-    def _scored(self, logits: np.ndarray, rows: np.ndarray, resamples: Resamples) -> tuple[Estimate, np.ndarray]:
-        task, name = self.known.task, self.wish.metric
-        y, scores = self.known.y[rows], task.decode(logits[rows])
+    def _probe_score(self) -> Estimate:
+        rows = np.unique(np.concatenate([held for _, held in self.parts]))
+        resamples = resamples_of(self.known, rows, self.wish.resamples, self.ground.seed)
+        task, name, y = self.known.task, self.wish.metric, self.known.y[rows]
+        scores = task.decode(self.logits[rows])
         value = float(score(task.name, y, scores, [name])[name][0])
         drawn = resampled(task.name, y, scores, [name], resamples)[name]
-        return estimate(value, drawn, n=len(rows), units=resamples.units), drawn
-
-    def _loss(self, logits: np.ndarray, held: np.ndarray) -> tuple[float, float]:
-        """(loss after the best temperature, deciding score) of logits for the rows ``held``."""
-        task, y = self.known.task, self.known.y[held]
-        name = "rmse" if task.name == "regression" else "log_loss"
-        scores = task.decode(logits / fit_temperature(logits, y, task))
-        found = score(task.name, y, scores, [name, self.wish.metric])
-        return float(found[name][0]), float(found[self.wish.metric][0])
-
-    @property
-    def _sign(self) -> int:
-        return -1 if self.wish.metric in LOWER_IS_BETTER else 1
+        return estimate(value, drawn, n=len(rows), units=resamples.units)
 
     def _nothing_to_gain(self, probe: Estimate) -> str:
-        if self.wish.metric == "accuracy" and (1 - probe.value) * len(self.judged) < NO_ERRORS:
-            return f"the probe makes fewer than {NO_ERRORS:g} errors on {len(self.judged)} rows: nothing to gain"
+        if self.wish.metric == "accuracy" and (1 - probe.value) * probe.n < NO_ERRORS:
+            return f"the probe makes fewer than {NO_ERRORS:g} errors on {probe.n} rows: nothing to gain"
         return ""
 
     def _folds_in_words(self) -> str:
         if len(self.parts) == 1:
-            return f"{len(self.judged)} of the {len(self.known)} training rows held back"
+            return f"{len(self.parts[0][1])} of the {len(self.known)} training rows held back"
         return f"{len(self.parts)} parts of the {len(self.known)} training rows, held back one after another as needed"
 
 
-def _parts(known: Known, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(learn, held back) positions: three parts for few rows, one part for many."""
+def _parts(known: Known, seed: int) -> tuple[list[Part], Part]:
+    """The parts that judge, and the one that screens: three for few rows, of which the last screens; one and another
+    for many."""
     n, strata = len(known), known.task.strata(known.y)
     if n < ENOUGH:
-        return list(folds(strata, known.groups, k=FOLDS, repeats=1, seed=seed + 2))
+        parts = list(folds(strata, known.groups, k=FOLDS, repeats=1, seed=seed + 2))
+        return parts, parts[-1]
     held = min(MOST_HELD, max(LEAST_HELD, round(HELD_SHARE * n)))
-    return list(folds(strata, known.groups, k=max(2, round(n / held)), repeats=1, seed=seed + 2))[:1]
+    parts = list(folds(strata, known.groups, k=max(2, round(n / held)), repeats=1, seed=seed + 2))
+    return parts[:1], parts[1]
 
 
 def _span(seconds: float) -> str:

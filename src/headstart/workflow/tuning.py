@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from headstart.adapt.penalties import Penalties, References, SourceClassifier, p
 from headstart.adapt.plan import HEAD, Loss, Phase, Plan
 from headstart.backbones.backbone import Backbone, tensors_sha256
 from headstart.backbones.cut import Cut, cut_for
+from headstart.base.config import from_dict, to_dict
 from headstart.base.progress import QUIET, Observer, Said, track
 from headstart.features.border import Border
 from headstart.features.choose import COMPARED, exact_runner, make_runner
@@ -29,6 +31,7 @@ from headstart.inputs.augment import Policy, policy_named
 from headstart.inputs.batches import ArrayBatches, PixelBatches
 from headstart.inputs.decoded import Pictures
 from headstart.records.history import History
+from headstart.records.run import BackboneRecord
 from headstart.training.checkpoint import Checkpoints, NoCheckpoints
 from headstart.training.engines.local import LocalEngine
 from headstart.training.loop import LoopSettings, Source, Validation, train
@@ -286,6 +289,36 @@ def mixed(loaded: Tuned, tuned: Tuned, share: float) -> Tuned:
     )
     note = f"weights {share:.0%} of the way from the loaded to the tuned ones (WiSE-FT)"
     return Tuned(_with_state(tuned.backbone, state, note), head, tuned.plan, tuned.history)
+
+
+def has_structure_of(tuned: Backbone, loaded: Backbone) -> bool:
+    """Whether nothing was added that stays, such as adapters; LoRA was merged."""
+    return tuned.network.state_dict().keys() == loaded.network.state_dict().keys()
+
+
+def packed(tuned: Tuned) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """(plain values, tensors) from which ``opened`` makes it again, bit for bit."""
+    assert tuned.history is not None, "a training has a history"
+    values = {"plan": to_dict(tuned.plan), "history": to_dict(tuned.history), "record": to_dict(tuned.backbone.record)}
+    state = {f"network:{name}": tensor for name, tensor in tuned.backbone.network.state_dict().items()}
+    return values, state | {
+        "head:weight": torch.from_numpy(tuned.head.weight),
+        "head:bias": torch.from_numpy(tuned.head.bias),
+    }
+
+
+def opened(values: Mapping[str, Any], tensors: Mapping[str, Tensor], loaded: Backbone) -> Tuned:
+    """What was ``packed``; loaded: the network that the training began with."""
+    network = copy.deepcopy(loaded.network)
+    start = "network:"
+    network.load_state_dict({n.removeprefix(start): t for n, t in tensors.items() if n.startswith(start)})
+    record = from_dict(BackboneRecord, values["record"], where="record")
+    return Tuned(
+        Backbone(loaded.card, network, loaded.architecture, record),
+        LinearHead(tensors["head:weight"].numpy(), tensors["head:bias"].numpy()),
+        from_dict(Plan, values["plan"], where="plan"),
+        from_dict(History, values["history"], where="history"),
+    )
 
 
 def _with_state(backbone: Backbone, state: dict[str, Tensor], note: str) -> Backbone:
