@@ -15,6 +15,7 @@ import typer
 from headstart.base.errors import EnvironmentFault, HeadstartError, Stopped, shown
 from headstart.cli import doctor, evaluate, fit, inspect, models, plan, predict, rank, report
 from headstart.cli.show import error_object, say_error
+from headstart.training.interrupt import ending_on_signals
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C
 GO_ON = "stopped. Give the same command again to go on: what was computed is in the cache."
@@ -60,7 +61,8 @@ def run(arguments: Sequence[str]) -> int:
     """The exit code of one command; errors are shown, tracebacks only with --debug."""
     debug, as_json = "--debug" in arguments, "--json" in arguments
     try:
-        code = app([a for a in arguments if a != "--debug"], standalone_mode=False)
+        with ending_on_signals():
+            code = app([a for a in arguments if a != "--debug"], standalone_mode=False)
         if code != INTERRUPTED:
             return code or 0
         problem: HeadstartError = Stopped(GO_ON)

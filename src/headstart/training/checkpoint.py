@@ -95,8 +95,9 @@ class NoCheckpoints:
     """The null object: saves nothing, finds nothing. farewell: what one who stops such a training is told."""
 
     skipped: tuple[str, ...] = ()
+    farewell = "Nothing is saved, because this training keeps no checkpoints."
 
-    def __init__(self, farewell: str = "Nothing is saved, because this training keeps no checkpoints.") -> None:
+    def __init__(self, farewell: str = farewell) -> None:
         self.farewell = farewell
 
     def commit(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any], *, best: bool) -> None:
