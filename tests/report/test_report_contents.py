@@ -11,12 +11,13 @@ import pytest
 from report_runs import NAN, THREE, VARIANTS, fine_tuned, name_of, three_classes
 
 from headstart.base.errors import DataError
+from headstart.data.words import IMAGES, TEXTS
 from headstart.records.audit import Audit, SplitRecord
 from headstart.records.estimate import Estimate
 from headstart.records.evaluation import Evaluation
 from headstart.records.heads import HeadRecord
 from headstart.records.run import RunFolder, RunRecord
-from headstart.report import html
+from headstart.report import html, wording
 from headstart.report.contents import confusion, contents
 
 
@@ -199,7 +200,9 @@ def test_only_small_images_pass_as_pictures(uri: object, tmp_path: Path) -> None
     run = three_classes(tmp_path / "run")
     id = name_of("global", 1)
     run.pictures.write_text(json.dumps({"pictures": {id: {"shown": uri}}, "samples": {"global": [id]}}))
-    assert contents(run)["data"]["samples"][0]["pictures"] == [{"name": id, "shown": None, "seen": None}]
+    assert contents(run)["data"]["samples"][0]["pictures"] == [
+        {"name": id, "shown": None, "seen": None, "text": None, "marks": []}
+    ]
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"pictures": []}', '{"samples": 3}'])
@@ -220,3 +223,30 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
 def test_thumbnails_are_bounded_whatever_the_number_of_classes(tmp_path: Path) -> None:
     page = contents(VARIANTS["many_classes"](tmp_path / "run"))
     assert sum(len(row["pictures"]) for row in page["data"]["samples"]) <= 96
+
+
+def test_texts_are_shown_with_the_words_that_moved_the_model(tmp_path: Path) -> None:
+    run = three_classes(tmp_path / "run")
+    id = name_of("global", 1)
+    marks = [["a ", 0.001], ["very ", 0.05], ["good ", 0.2], ["day", -0.1]]
+    entry = {"text": "a very good day <b>", "marks": marks}
+    run.pictures.write_text(json.dumps({"pictures": {id: entry}, "samples": {"global": [id]}}))
+    (shown,) = contents(run)["data"]["samples"][0]["pictures"]
+    assert shown["text"] == "a very good day <b>" and shown["shown"] is None
+    assert [m["level"] for m in shown["marks"]] == [0, 1, 3, -2]
+    page = html.render(contents(run))
+    assert "a very good day &lt;b&gt;" in page or "good </mark>" in page
+
+
+@pytest.mark.parametrize("marks", [[["a"]], [[1, 2]], "abc", {"a": 1}, [["a", "b"]]])
+def test_marks_that_are_none_are_left_out(marks: object, tmp_path: Path) -> None:
+    run = three_classes(tmp_path / "run")
+    id = name_of("global", 1)
+    run.pictures.write_text(json.dumps({"pictures": {id: {"text": "a", "marks": marks}}, "samples": {"global": [id]}}))
+    assert contents(run)["data"]["samples"][0]["pictures"][0]["marks"] == []
+
+
+def test_sentences_about_images_are_said_of_texts_and_names_from_data_stay() -> None:
+    said = wording.spoken("The images of 'picture' are no image. An image counts.", TEXTS)
+    assert said == "The texts of 'picture' are no text. A text counts."
+    assert wording.spoken("An image of a picture.", IMAGES) == "An image of a picture."

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from headstart.base.config import to_dict
+from headstart.records.evaluation import Verdict
 from headstart.report import wording
 from headstart.report.finetuning import PROBE, against_probe, done_in_words, is_asked, lacked_time, tried, untried
 from headstart.report.reading import Records
@@ -31,7 +32,8 @@ def next_steps(records: Records) -> list[Step]:
     """At most MOST_STEPS steps, the weightiest first; the last one always says how to try the model elsewhere."""
     found = [step for rule in RULES if (step := rule(records)) is not None]
     closing = _try_elsewhere(records)
-    return found[: MOST_STEPS - len(closing)] + closing
+    steps = found[: MOST_STEPS - len(closing)] + closing
+    return [{**step, "text": wording.spoken(step["text"], records.words)} for step in steps]
 
 
 def _step(text: str, see: str = "") -> Step:
@@ -67,6 +69,8 @@ def _no_transfer(records: Records) -> Step | None:
     verdict = records.evaluation.verdict if records.evaluation else None
     if verdict is None or verdict.answer == "yes":
         return None
+    if verdict.against in ("linear", "boosting"):
+        return _behind_rivals(verdict)
     if verdict.answer == "no":
         return _step(
             "The pretrained network does not beat the simpler baseline. Try one that was trained on pictures closer to "
@@ -77,6 +81,17 @@ def _no_transfer(records: Records) -> Step | None:
         "These test images cannot show whether the pretrained network helps: the interval of the gain includes 0. "
         "Judge again with more labelled images.",
         "answer",
+    )
+
+
+def _behind_rivals(verdict: Verdict) -> Step | None:
+    """A model on columns that the usual ones beat."""
+    if verdict.answer != "no":
+        return None
+    return _step(
+        "One of the usual models does better here: use that one, or look at the columns that are worth most. A column "
+        "made from two of them, such as a ratio, may close the gap.",
+        "columns",
     )
 
 
@@ -240,6 +255,8 @@ def _room_to_tune(records: Records) -> Step | None:
     score = e.metrics.get(e.headline) if e else None
     if e is None or score is None or records.ladder is not None or _not_linear(records) is not None:
         return None
+    if records.words.one != "image":
+        return None  # other networks are used frozen, so far
     words = wording.metric_words(e.headline)
     if not (words.is_share and words.higher_is_better and score.value < ROOM):
         return None
@@ -280,7 +297,7 @@ def _try_elsewhere(records: Records) -> list[Step]:
     return [
         _step(
             "Try the model on labelled images from another day or place before relying on it: "
-            "headstart evaluate RUN NEW-IMAGES gives the same numbers there."
+            "headstart evaluate RUN NEW-DATA gives the same numbers there."
         )
     ]
 

@@ -10,12 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from headstart.base.config import to_dict
+from headstart.data.words import IMAGES, Words
 from headstart.records.audit import Audit, Cluster, Finding, Leak, SplitRecord
 from headstart.records.evaluation import Baseline, ClassScores, Evaluation, Example, Verdict
 from headstart.records.heads import HeadRecord, HeadTrial
 from headstart.records.run import BackboneRecord, FeatureRecord, RunFolder, Timing
 from headstart.report import privacy, wording
 from headstart.report.advice import next_steps
+from headstart.report.columns import columns
 from headstart.report.finetuning import PROBE, changed_network, finetuning
 from headstart.report.pictures import Pictures
 from headstart.report.proof import proof
@@ -34,13 +36,15 @@ def contents(run: RunFolder) -> dict[str, Any]:
     return privacy.private(
         {
             "title": title(records),
+            "words": to_dict(records.words),
             "answer": answer(records),
             "data": data(records),
             "features": features(records),
+            "columns": columns(records.columns) if records.columns else None,
             "heads": heads(records.heads, records.split) if records.heads else None,
             "finetuning": finetuning(records),
             "proof": proof(records),
-            "results": results(e) if e else None,
+            "results": results(e, records.words) if e else None,
             "mistakes": mistakes(e, records.pictures) if e else None,
             "labels": label_issues(e, records.pictures) if e else None,
             "repeat": repeat(records),
@@ -69,7 +73,7 @@ def _facts(records: Records) -> list[dict[str, str]]:
         kinds = f", {wording.counted(len(audit.counts), 'class', 'classes')}" if audit.counts else ""
         if audit.target == "multi-label":
             kinds = kinds.replace("classes", "labels").replace("class", "label")
-        facts.append(("Data", wording.counted(audit.usable, "image") + kinds))
+        facts.append(("Data", wording.counted(audit.usable, records.words.one) + kinds))
     if run and run.backbone:
         facts.append(("Network", run.backbone.name))
     if heads:
@@ -87,12 +91,12 @@ def answer(records: Records) -> dict[str, Any] | None:
         return {"headline": _unfinished(records), "score": None, "verdict": None, "next": next_steps(records)}
     words = wording.metric_words(e.headline)
     return {
-        "headline": _headline(e),
+        "headline": _headline(e, records.words.one),
         "score": to_dict(e.metrics.get(e.headline)),
         "metric": words.name,
-        "meaning": words.meaning,
+        "meaning": wording.spoken(words.meaning, records.words),
         "higher_is_better": words.higher_is_better,
-        "side": wording.SIDES.get(e.how, e.how),
+        "side": wording.spoken(wording.SIDES.get(e.how, e.how), records.words),
         "resamples": e.resamples,
         "verdict": _verdict(e.verdict) if e.verdict else None,
         "baselines": [_baseline(b, e) for b in e.baselines],
@@ -103,29 +107,29 @@ def answer(records: Records) -> dict[str, Any] | None:
 
 def _unfinished(records: Records) -> str:
     if records.ladder:
-        return "The model is trained; the test images have not been looked at yet."
+        return wording.spoken("The model is trained; the test images have not been looked at yet.", records.words)
     if records.heads:
-        return "A head is chosen; the test images have not been looked at yet."
+        return wording.spoken("A head is chosen; the test images have not been looked at yet.", records.words)
     if records.audit:
         return "The data has been looked at; nothing has been learnt yet."
     return "There is nothing to show yet."
 
 
-def _headline(e: Evaluation) -> str:
+def _headline(e: Evaluation, one: str) -> str:
     score = e.metrics.get(e.headline)
     if score is None or wording.is_nan(score.value):
-        return f"{wording.metric_words(e.headline).name} is not defined on these {wording.counted(e.n, 'image')}."
+        return f"{wording.metric_words(e.headline).name} is not defined on these {wording.counted(e.n, one)}."
     if e.headline == "accuracy" and score.n == e.n:
         right = round(score.value * e.n)
-        return f"{right:,} of {wording.counted(e.n, 'image')} named correctly."
+        return f"{right:,} of {wording.counted(e.n, one)} named correctly."
     name = wording.metric_words(e.headline).name
-    return f"{name} {wording.value_of(to_dict(score))} on {wording.counted(e.n, 'image')}."
+    return f"{name} {wording.value_of(to_dict(score))} on {wording.counted(e.n, one)}."
 
 
 def _verdict(verdict: Verdict) -> dict[str, str]:
     """The sentence stands under its own answer, so it need not begin with it again."""
     rest = verdict.sentence.removeprefix(f"{verdict.answer.capitalize()}, ")
-    return {"answer": verdict.answer, "sentence": wording.capital(rest)}
+    return {"question": verdict.question, "answer": verdict.answer, "sentence": wording.capital(rest)}
 
 
 def _baseline(b: Baseline, e: Evaluation) -> dict[str, Any]:
@@ -144,7 +148,7 @@ def data(records: Records) -> dict[str, Any] | None:
     return {
         "audit": _audit_numbers(audit) if audit else None,
         "balance": _balance(audit, split),
-        "split": _split_words(split) if split else None,
+        "split": _split_words(split, records.words) if split else None,
         "samples": _samples(records),
         "sees": _sees(records.run.features if records.run else None),
         "findings": _findings(audit.findings, records.pictures) if audit else [],
@@ -167,6 +171,17 @@ def _audit_numbers(audit: Audit) -> dict[str, Any]:
         "sizes_more": max(0, len(audit.sizes) - 6),
         "modes": _largest_first(audit.modes),
         "notes": _largest_first(audit.notes),
+        "measures": _measures(audit.measures),
+    }
+
+
+def _measures(found: Mapping[str, float]) -> dict[str, str]:
+    """'characters' → '8 to 193, 111 in the middle, 95 % have at most 143'."""
+    names = dict.fromkeys(name.split(",")[0] for name in found)
+    return {
+        name: f"{found[f'{name}, fewest']:,.0f} to {found[f'{name}, most']:,.0f}, {found[f'{name}, middle']:,.0f} in "
+        f"the middle, 95 % have at most {found[f'{name}, 95 %']:,.0f}"
+        for name in names
     }
 
 
@@ -194,7 +209,7 @@ def _balance(audit: Audit | None, split: SplitRecord | None) -> dict[str, Any] |
     }
 
 
-def _split_words(split: SplitRecord) -> dict[str, Any]:
+def _split_words(split: SplitRecord, words: Words) -> dict[str, Any]:
     sentences = {
         "held-out": "The images were divided once: one part to learn from, one sealed until the very end.",
         "given": "Your own division into training and test images was kept.",
@@ -204,7 +219,7 @@ def _split_words(split: SplitRecord) -> dict[str, Any]:
     }
     return {
         "how": split.how,
-        "sentence": sentences.get(split.how, f"Divided by {split.how}."),
+        "sentence": wording.spoken(sentences.get(split.how, f"Divided by {split.how}."), words),
         "reason": split.reason,
         "train": len(split.train),
         "test": len(split.test) if split.how != "cross-validation" else 0,
@@ -225,6 +240,8 @@ def _samples(records: Records) -> list[dict[str, Any]]:
 def _sees(features: FeatureRecord | None) -> str:
     """What happens to a picture before the network gets it, as far as the record says."""
     steps = dict(features.preprocessing) if features else {}
+    if features and "window" in steps:
+        return _reads(steps, features)
     size, fit = steps.get("size"), steps.get("fit")
     if not isinstance(size, int):
         return ""
@@ -234,6 +251,15 @@ def _sees(features: FeatureRecord | None) -> str:
         "pad": "the picture is resized whole and borders are added",
     }.get(str(fit), "the picture is resized")
     return f"The network sees {size} × {size} pixels: {how}."
+
+
+def _reads(steps: Mapping[str, Any], features: FeatureRecord) -> str:
+    """The same for a network that takes examples up to a window."""
+    cut = wording.counted(features.cut, "text was", "texts were") if features.cut else "none was"
+    before = f" '{steps['prefix']}' is put before each." if steps.get("prefix") else ""
+    return (
+        f"The network reads up to {steps['window']} tokens of a text, from its beginning; {cut} longer and cut.{before}"
+    )
 
 
 def _findings(findings: Sequence[Finding], pictures: Pictures) -> list[dict[str, Any]]:
@@ -254,10 +280,11 @@ def _cluster(cluster: Cluster, pictures: Pictures) -> dict[str, Any]:
     """All names of a cluster; thumbnails for the first four."""
     targets = list(cluster.targets) + [""] * len(cluster.ids)
     members = [
-        {**(pictures.of(i) if n < 4 else {"name": i, "shown": None, "seen": None}), "target": t}
+        {**(pictures if n < 4 else Pictures()).of(i), "target": t}
         for n, (i, t) in enumerate(zip(cluster.ids, targets, strict=False))
     ]
-    return {"kind": cluster.kind, "similarity": cluster.similarity, "members": members}
+    text = next((m["text"] for m in members if m["text"]), None)
+    return {"text": text, "kind": cluster.kind, "similarity": cluster.similarity, "members": members}
 
 
 def _leak(leak: Leak, pictures: Pictures) -> dict[str, Any]:
@@ -343,15 +370,15 @@ def _short(value: float | str) -> str:
 # --- results ------------------------------------------------------------------------------------------------------
 
 
-def results(e: Evaluation) -> dict[str, Any]:
+def results(e: Evaluation, words: Words = IMAGES) -> dict[str, Any]:
     return {
         "task": e.task,
         "n": e.n,
         "how": e.how,
-        "side": wording.SIDES.get(e.how, e.how),
+        "side": wording.spoken(wording.SIDES.get(e.how, e.how), words),
         "resamples": e.resamples,
         "level": next((m.level for m in e.metrics.values()), 0.95),
-        "metrics": [_metric(key, e.metrics[key], key == e.headline) for key in _in_order(e)],
+        "metrics": [_metric(key, e.metrics[key], key == e.headline, words) for key in _in_order(e)],
         "per_class": _per_class(e.per_class),
         "unit": "label" if e.task == "multilabel" else "class",
         "confusion": confusion(e.labels, e.confusion),
@@ -365,12 +392,12 @@ def _in_order(e: Evaluation) -> list[str]:
     return list(dict.fromkeys([k for k in (e.headline, *known, *e.metrics) if k in e.metrics]))
 
 
-def _metric(key: str, estimate: Any, is_headline: bool) -> dict[str, Any]:
+def _metric(key: str, estimate: Any, is_headline: bool, spoken_of: Words) -> dict[str, Any]:
     words = wording.metric_words(key)
     return {
         "key": key,
         "name": words.name,
-        "meaning": words.meaning,
+        "meaning": wording.spoken(words.meaning, spoken_of),
         "is_share": words.is_share,
         "is_headline": is_headline,
         "estimate": to_dict(estimate),
@@ -424,6 +451,7 @@ def mistakes(e: Evaluation, pictures: Pictures) -> dict[str, Any] | None:
         return None
     return {
         "task": e.task,
+        "has_marks": any(pictures.of(x.id)["marks"] for x in e.worst),
         "worst": [_example(x, pictures) for x in e.worst],
         "least_certain": [_example(x, pictures) for x in e.least_certain],
     }

@@ -1,4 +1,4 @@
-"""Thumbnails from pictures.json, checked: only small base64 images may enter the page."""
+"""What examples are shown by, from pictures.json, checked: only small base64 images and short texts enter the page."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from headstart.base.files import read_json
 from headstart.report.privacy import Picture
 
 LARGEST = 256 * 1024  # characters of one data URI
+LONGEST = 2000  # characters of one text
+LEVELS = 3  # strengths of a mark
+FAINTEST = 0.02  # a change of the score that is worth a mark
 _IMAGE = re.compile(r"data:image/(?:jpeg|png|webp|gif);base64,[A-Za-z0-9+/]+={0,2}")
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Thumbnails by example id, and the ids that stand for each class. Any of them may be missing."""
+    """Thumbnails or texts by example id, and the ids that stand for each class. Any of them may be missing."""
 
     pictures: Mapping[str, Any] = field(default_factory=dict)
     samples: Mapping[str, Any] = field(default_factory=dict)
@@ -38,10 +41,21 @@ class Pictures:
         return cls(values.get("pictures", {}), values.get("samples", {}))
 
     def of(self, id: str) -> dict[str, Any]:
-        """name, shown, seen; None for a picture that is missing or is not an image."""
+        """name; shown, seen (None for a picture that is missing or is not an image); text and its marks.
+
+        text: None where there is none.  marks: parts of it with a level from -3 (speaks against what was answered) to
+        3 (speaks for it); [] where it was not looked into.
+        """
         entry = self.pictures.get(id)
         entry = entry if isinstance(entry, dict) else {}
-        return {"name": id, "shown": _checked(entry.get("shown")), "seen": _checked(entry.get("seen"))}
+        text = entry.get("text")
+        return {
+            "name": id,
+            "shown": _checked(entry.get("shown")),
+            "seen": _checked(entry.get("seen")),
+            "text": text if isinstance(text, str) and len(text) <= LONGEST else None,
+            "marks": _marks(entry.get("marks")),
+        }
 
     def has(self, id: str) -> bool:
         return id in self.pictures
@@ -49,6 +63,16 @@ class Pictures:
     def ids_of(self, name: str) -> list[str]:
         ids = self.samples.get(name, [])
         return [i for i in ids if isinstance(i, str)] if isinstance(ids, list) else []
+
+
+def _marks(found: Any) -> list[dict[str, Any]]:
+    """Parts with their levels; the strongest part of the text has the highest one."""
+    if not isinstance(found, list) or not all(
+        isinstance(m, list) and len(m) == 2 and isinstance(m[0], str) and isinstance(m[1], int | float) for m in found
+    ):
+        return []
+    largest = max((abs(weight) for _, weight in found), default=0.0)
+    return [{"text": part, "level": 0 if abs(w) < FAINTEST else round(LEVELS * w / largest)} for part, w in found]
 
 
 def _checked(uri: Any) -> Picture | None:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from headstart.data.words import Words, words_of
 from headstart.records.audit import Audit, SplitRecord
+from headstart.records.columns import ColumnsRecord
 from headstart.records.evaluation import Evaluation
 from headstart.records.heads import HeadRecord
 from headstart.records.ladder import LadderRecord
@@ -28,8 +30,14 @@ class Records:
     heads: HeadRecord | None
     ladder: LadderRecord | None
     proof: ProofRecord | None
+    columns: ColumnsRecord | None
     evaluation: Evaluation | None
     pictures: Pictures
+
+    @property
+    def words(self) -> Words:
+        """What the examples of this run are called."""
+        return words_of(self.audit.modality if self.audit else "image")
 
     @classmethod
     def read(cls, run: RunFolder) -> Records:
@@ -44,6 +52,7 @@ class Records:
             load(HeadRecord, run.heads),
             load(LadderRecord, run.ladder),
             load(ProofRecord, run.proof),
+            load(ColumnsRecord, run.columns),
             load(Evaluation, run.evaluation),
             Pictures.read(run.pictures),
         )

@@ -5,9 +5,12 @@ NaN prints as '–' everywhere; every name that is not known here is shown as it
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from headstart.data.words import Words
 
 DASH = "–"
 MINUS = "−"
@@ -72,6 +75,22 @@ def metric_words(key: str) -> MetricWords:
 
 def head_name(key: str) -> str:
     return HEADS.get(key, key)
+
+
+def spoken(sentence: str, words: Words) -> str:
+    """A sentence of ours about images, said of other examples. What stands between quotes came from data and stays."""
+    if words.one == "image":
+        return sentence
+    parts = re.split(r"('[^']*')", sentence)
+    return "".join(part if i % 2 else _IMAGES.sub(lambda m: _said(m, words), part) for i, part in enumerate(parts))
+
+
+_IMAGES = re.compile(r"\b(?P<article>[Aa]n? )?(?P<word>[Ii]mage|[Pp]icture)(?P<many>s?)\b")
+
+
+def _said(found: re.Match[str], words: Words) -> str:
+    word = words.many if found["many"] else words.a if found["article"] else words.one
+    return capital(word) if found.group()[0].isupper() else word
 
 
 def count(n: int) -> str:

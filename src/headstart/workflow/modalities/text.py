@@ -49,7 +49,9 @@ class TextEvidence:
 
 
 def clipped(text: str) -> str:
-    return text if len(text) <= LONGEST else text[:LONGEST].rstrip() + " …"
+    """On one line, and not the whole of a long one."""
+    line = " ".join(text[: 4 * LONGEST].split())
+    return line if len(line) <= LONGEST else line[:LONGEST].rstrip() + " …"
 
 
 def marks(text: str, output: int, shown: Shown) -> list[tuple[str, float]]:
