@@ -6,7 +6,7 @@ Observers get events and can change nothing. ``Quiet`` is the null object; the c
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -44,7 +44,16 @@ class Said:
     kind: str = "note"
 
 
-Event = Started | Advanced | Finished | Said
+@dataclass(frozen=True)
+class Measured:
+    """Numbers of a training as of ``step`` updates, by name; none where it begins or is taken up. what: which."""
+
+    what: str
+    step: int
+    values: Mapping[str, float]
+
+
+Event = Started | Advanced | Finished | Said | Measured
 
 
 class Observer(Protocol):

@@ -96,6 +96,7 @@ def fit(
     channels: o.Channels = 3,
     patience: o.Patience = None,
     resume: o.Resume = False,
+    log: o.Log = None,
     target: o.Target = None,
     path_column: o.PathColumn = None,
     text: o.Text = None,
@@ -122,6 +123,7 @@ def fit(
     from headstart.adapt.strategies.fields import parsed
     from headstart.backbones.structure import Structure
     from headstart.cli.show import Screen, emit
+    from headstart.training.logs import Logged
     from headstart.workflow.config import Balance, DataConfig, FitConfig, TaskName, TuneConfig
     from headstart.workflow.fit import fit as story
 
@@ -182,6 +184,7 @@ def fit(
         offline=offline,
     )
     screen = Screen(quiet=quiet)
+    logged = Logged(screen, log or [])
     try:
         run = story(
             data,
@@ -190,10 +193,11 @@ def fit(
             cache=cache,
             overwrite=overwrite,
             resume=resume,
-            observer=screen,
+            observer=logged,
             command=repeatable(sys.argv),
         )
     finally:
+        logged.close()
         screen.close()
     if as_json:
         emit(as_object(run))

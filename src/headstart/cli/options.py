@@ -162,6 +162,14 @@ Patience = Annotated[
     int | None,
     typer.Option("--patience", help="Validations without improvement until training stops.", rich_help_panel=_TUNE),
 ]
+Log = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--log",
+        help="Write each step's numbers: csv:PATH, jsonl:PATH, tensorboard:FOLDER or mlflow:URI. Repeatable.",
+        rich_help_panel=_TUNE,
+    ),
+]
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on with the interrupted run in --out.", rich_help_panel=_TUNE)
 ]

@@ -20,7 +20,7 @@ from headstart.adapt.model import AdaptedModel
 from headstart.adapt.penalties import Penalties
 from headstart.adapt.plan import Phase, Plan
 from headstart.base.errors import PlanError, Stopped, TrainingFault
-from headstart.base.progress import Advanced, Finished, Observer, Said, Started
+from headstart.base.progress import Advanced, Finished, Measured, Observer, Said, Started
 from headstart.base.seeds import number
 from headstart.inputs.batches import Batch, Batches
 from headstart.records.history import History, PhaseRecord, StepRecord, ValidationRecord
@@ -155,6 +155,8 @@ def train(
     if engine.rank == 0:
         checkpoints.check_room(largest(state))
     clock, entered, saved_at = _Clock(state), -1, time.monotonic()
+    observer(Measured(TRAINING, state.step, {}))
+    first = state.step
 
     with Interruption() as interruption, _announced(observer, state, plan), ExitStack() as leaving:
         while not state.stopped_because:
@@ -193,6 +195,14 @@ def train(
             row = StepRecord(state.step - 1, place, measured.loss, measured.norm, share, clock.seconds)
             state.steps.append(row)
             observer(Advanced(TRAINING, state.step, plan.steps))
+            rate = share * max(phase.lr.values())
+            told = {
+                "loss": measured.loss,
+                "gradient_norm": measured.norm,
+                "rate": rate,
+                "images_per_s": clock.images_per_s,
+            }
+            observer(Measured(TRAINING, state.step, told))
 
             # What one process alone knows is shared here, so that all of them leave the loop in the same step.
             late = engine.rank == 0 and settings.seconds is not None and clock.seconds >= settings.seconds
@@ -202,6 +212,10 @@ def train(
                 best = _validate(model, state, validate, greater_is_better, engine)
                 enter_phase(model, phase)
                 observer(Said(_sentence(state, plan, clock)))
+                found = state.validations[-1]
+                observer(
+                    Measured(TRAINING, state.step, {"validation_score": found.score, "validation_loss": found.loss})
+                )
             patience = plan.patience is not None and state.waited >= max(1, plan.patience)
             state.stopped_because = "finished" if over else "time" if late else "patience" if patience else ""
 
@@ -214,11 +228,18 @@ def train(
             if asked and not state.stopped_because:
                 raise Stopped(_farewell(state, plan, interruption.asked, checkpoints))
 
+    if state.step > first:
+        observer(Measured(TRAINING, state.step, _final(state)))
     copy_(state.tensors, state.best or state.ema.values)
     refresh(model)
     if settings.channels_last:
         model.to(memory_format=torch.contiguous_format)
     return Trained(_history(state, plan, clock), state.best_score)
+
+
+def _final(state: TrainState) -> dict[str, float]:
+    kept = {"best_step": state.best_step, "best_score": state.best_score} if state.best_score is not None else {}
+    return {"steps": state.step, "seconds": state.seconds, **kept}
 
 
 def _is_due(step: int, plan: Plan) -> bool:

@@ -24,7 +24,7 @@ from headstart.adapt.heads.rotated import rotate
 from headstart.adapt.plan import Budget, Plan, default_budget
 from headstart.adapt.strategies import Options
 from headstart.base.config import from_dict, to_dict
-from headstart.base.progress import QUIET, Said
+from headstart.base.progress import QUIET, Event, Measured, Observer, Said
 from headstart.data.split import folds
 from headstart.evaluation.intervals import estimate
 from headstart.evaluation.scores import resampled, score
@@ -110,6 +110,18 @@ def climb(
     and its time counts. Without a deadline all is counted in steps, and a resumed climb decides as one never stopped.
     """
     return _Climb(ground, rows, chosen, wish, deadline, diary).result()
+
+
+@dataclass(frozen=True)
+class OnlyNumbers:
+    """Passes on what a training measures, under its own name; its bars and sentences would bury those of the climb."""
+
+    name: str
+    observer: Observer
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Measured):
+            self.observer(replace(event, what=self.name))
 
 
 class _Climb:
@@ -348,7 +360,8 @@ class _Climb:
         plan = way.plan([s.name for s in self.ground.backbone.stages], budget)
         self.ground.observer(Said(f"{what}, {plan.steps} steps of {plan.batch_size}"))
         nothing = NoCheckpoints(self.diary.farewell)
-        tuned = tune(self.ground, plan, self.rows[train], probe, checkpoints=nothing, observer=QUIET)
+        numbers = OnlyNumbers(what if share == 1 else f"{what}, {share:.0%}", self.ground.observer)
+        tuned = tune(self.ground, plan, self.rows[train], probe, checkpoints=nothing, observer=numbers)
         if page_name and has_structure_of(tuned.backbone, self.ground.backbone):
             self._remember(page_name, Page(*packed(tuned)))
         return tuned
