@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from headstart.backbones.backbone import tensors_sha256
+from headstart.backbones.backbone import Backbone, tensors_sha256
 from headstart.backbones.catalogue import catalogue
 from headstart.backbones.restructure import LUMINANCE, architecture_from, luminance, pooled, structured
 from headstart.backbones.structure import Structure
@@ -15,6 +15,7 @@ from headstart.backbones.taps import tapped
 from headstart.base.errors import DataError, PlanError
 from headstart.base.seeds import stream
 from headstart.features.extract import feature_key
+from headstart.inputs.spec import VectorSpec
 
 ALL = [
     Structure(cut_at="layer2"),
@@ -199,6 +200,14 @@ def test_a_config_that_states_what_we_do_not_make_is_refused(change, words):
 def test_what_cannot_be_made_says_what_can(name, make, words):
     with pytest.raises(PlanError, match=words):
         structured(catalogue.load(name, pretrained=name.startswith("toy")), make())
+
+
+def test_networks_that_take_no_pictures_keep_their_structure():
+    toy = catalogue.load("toy/conv")
+    vectors = Backbone(replace(toy.card, input=VectorSpec(5)), toy.network, toy.architecture, toy.record)
+    assert structured(vectors, Structure()) is vectors
+    with pytest.raises(PlanError, match=r"PL74 toy/conv takes no pictures.*--channels"):
+        structured(vectors, Structure("layer2"))
 
 
 def test_the_classifier_that_came_with_the_weights_stays_only_where_features_are_what_it_was_made_for(tmp_path):

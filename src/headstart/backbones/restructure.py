@@ -39,6 +39,11 @@ def structured(backbone: Backbone, structure: Structure) -> Backbone:
     """
     if structure.is_plain:
         return backbone
+    if not isinstance(backbone.card.input, ImageSpec):
+        raise PlanError(
+            f"PL74 {backbone.card.name} takes no pictures; only networks that do can have another structure. "
+            "Leave --cut-at, --pooling and --channels out."
+        )
     removed, last = _removed(backbone, structure.cut_at)
     spec = _grey(backbone.spec) if structure.channels == 1 else backbone.spec
     own = _by_the_library(backbone, structure.pooling)

@@ -18,7 +18,7 @@ NAMES = {
     "transfer": "pretrained, frozen",
     "random-network": "random weights, frozen",
     "scratch": "trained from scratch",
-    "scratch-long": "trained from scratch, five times as long",
+    "scratch-long": "trained from scratch, longer",
 }
 SIDES = {"held-out": "test images", "cross-validation": "images, each judged by models that had not seen it"}
 

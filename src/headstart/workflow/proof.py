@@ -541,9 +541,14 @@ def _scores(metric: str, b: Baseline) -> str:
     low, high = (b.gain.low, b.gain.high) if ahead else (-b.gain.high, -b.gain.low)
     side = "ahead of" if ahead else "behind"
     return (
-        f"{_name(metric)} {b.reference.value:.3f} is {abs(b.gain.value):.3f} [{low:.3f}, {high:.3f}] {side} the "
-        f"{b.score.value:.3f}"
+        f"{_name(metric)} {b.reference.value:.3f} is {abs(b.gain.value):.3f} [{_three(low)}, {_three(high)}] {side} "
+        f"the {b.score.value:.3f}"
     )
+
+
+def _three(x: float) -> str:
+    """Three decimals, and no negative zero."""
+    return f"{round(x, 3) + 0.0:.3f}"
 
 
 def _name(metric: str) -> str:
