@@ -35,6 +35,7 @@ SAME = 0.999  # lowest cosine to float32 features
 SAME_CENTRED = 0.99  # the same without the images' common mean
 COMPARED = 16  # images that are run in float32 for the comparison
 SLOWER = 0.6  # a candidate whose first batch runs below this share of the best speed is not timed further
+GLANCE = 4  # examples after which plain torch on a CPU is given up, where that is below half of the best speed
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,8 @@ def _race(backbone: Backbone, examples: Examples, device: str) -> tuple[tuple[Ru
         runner = make_runner(backbone, name, device, converted=converted)
         assert runner is not None, "an offered runner can be made"
         fastest = max((t.images_per_s for t in trials if t.accepted), default=0.0)
-        trial = _time(runner, examples, reference, fastest)
+        trial = None if device != "cpu" else _glance(runner, examples, reference, fastest)
+        trial = trial or _time(runner, examples, reference, fastest)
         trials.append(trial)
         if trial.accepted:
             runners[name] = runner
@@ -147,6 +149,25 @@ def _race(backbone: Backbone, examples: Examples, device: str) -> tuple[tuple[Ru
         raise TrainingFault("no runner agrees with float32 features")  # torch-f32 always does
     trials.sort(key=lambda t: (not t.accepted, -t.images_per_s))
     return tuple(trials), runners[trials[0].name]
+
+
+def _glance(runner: Runner, examples: Examples, reference: np.ndarray, fastest: float) -> RunnerTrial | None:
+    """The trial of a runner that a few examples show to be far too slow; None where it deserves a whole batch.
+
+    Only of runners that take few as they are: others would pad them to a batch.
+    """
+    from headstart.features.runners.torch import TorchRunner
+
+    if not isinstance(runner, TorchRunner) or not fastest:
+        return None
+    few = examples[:GLANCE]
+    runner.run(few)  # the first call prepares for the shape
+    start = time.perf_counter()
+    features = runner.run(few)
+    speed = len(few) / (time.perf_counter() - start)
+    if speed > SLOWER * fastest * 0.8:  # small batches are somewhat slower for each example
+        return None
+    return _trial(runner, speed, agreement_of(features, reference[: len(few)]))
 
 
 def _time(runner: Runner, examples: Examples, reference: np.ndarray, fastest: float) -> RunnerTrial:
@@ -159,6 +180,10 @@ def _time(runner: Runner, examples: Examples, reference: np.ndarray, fastest: fl
         start = time.perf_counter()
         run_all(runner, tile)
         speed = max(speed, len(tile) / (time.perf_counter() - start))
+    return _trial(runner, speed, agreement)
+
+
+def _trial(runner: Runner, speed: float, agreement: Agreement) -> RunnerTrial:
     return RunnerTrial(
         runner.name, round(speed, 1), round(agreement.cosine, 6), agreement.holds, round(agreement.centred, 6)
     )
@@ -206,6 +231,8 @@ def offered(device: str, modality: str = "image") -> tuple[str, ...]:
 
     Only pictures have channels that could come last.
     """
+    if modality == "vector":  # a few small products in float64: nothing is gained by another library or device
+        return ("torch-f32",)
     names = _offered_for_pictures(device)
     return names if modality == "image" else tuple(dict.fromkeys(name.replace("-nhwc", "") for name in names))
 

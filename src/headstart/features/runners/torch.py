@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from headstart.features.runners.runner import Done, padded
+from headstart.inputs.prepared import stacked
 
 if TYPE_CHECKING:
     from headstart.backbones.backbone import Backbone
@@ -50,14 +52,18 @@ class TorchRunner:
         self._module = module.to(device).eval()
 
     def submit(self, batch: np.ndarray, done: Done) -> None:
+        done(self.run(padded(batch, self.batch))[: len(batch)])
+
+    def run(self, examples: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
+        """(n, D) float32 of n examples, in one batch of just that many."""
         import torch
 
         with (
             torch.inference_mode(),
             torch.autocast(self._kind, torch.bfloat16, enabled=self._precision == "autocast"),
         ):
-            examples = torch.from_numpy(padded(batch, self.batch)).to(self._device)
-            done(self._module(examples)[: len(batch)].float().cpu().numpy())
+            batch = torch.from_numpy(stacked(examples)).to(self._device)
+            return np.asarray(self._module(batch).float().cpu().numpy())
 
     def finish(self) -> None:
         return None
