@@ -70,15 +70,30 @@ def _text_lines(root: Path, first: int = 0) -> tuple[Any, dict]:
     return root / "lines.txt", {"y": LABELS}
 
 
+def numbers(seed: int) -> list[float]:
+    return [float(seed), seed / 2]
+
+
+def _array_file(root: Path, first: int = 0) -> tuple[Any, dict]:
+    rows = np.array([numbers(first if i == 0 else i) for i in range(N)])
+    np.savez(root / "rows.npz", X=rows, y=np.array(LABELS), ids=np.array([f"line {i + 1}" for i in range(N)]))
+    return root / "rows.npz", {}
+
+
 MAKERS: dict[str, Callable[..., tuple[Any, dict]]] = {
     "image folder": _folder,
     "table": _table,
     "frame": _frame,
     "list or array": _arrays,
+    "array file": _array_file,
     "folder of texts": _text_folder,
     "file of texts": _text_lines,
 }
-of_pictures = pytest.mark.parametrize("reader", [r for r in READERS if "texts" not in r.name], ids=lambda r: r.name)
+of_pictures = pytest.mark.parametrize(
+    "reader",
+    [r for r in READERS if r.name not in ("array file", "folder of texts", "file of texts")],
+    ids=lambda r: r.name,
+)
 rows = pytest.mark.parametrize("reader", READERS, ids=lambda r: r.name)
 
 
@@ -113,7 +128,9 @@ def test_each_id_keeps_its_target_and_its_example(reader: Any, tmp_path: Path) -
     for sample in dataset:
         number = int(Path(sample.id).stem.removeprefix("line ")) - sample.id.startswith("line ")
         assert sample.target == LABELS[number]
-        if dataset.modality == "text":
+        if dataset.modality == "vector":
+            assert list(sample.value.cells.values()) == numbers(number)
+        elif dataset.modality == "text":
             assert sample.value == sentence(number)
         else:
             assert np.array_equal(sample.value, Image.open(io.BytesIO(picture(number))))

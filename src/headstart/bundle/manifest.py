@@ -13,18 +13,19 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from headstart.base.config import from_dict, to_dict
 from headstart.base.errors import BundleError, DataError, listed, shown
 from headstart.base.files import human_bytes, parse_json, to_json
-from headstart.inputs.spec import ImageSpec, InputSpec, TextSpec
+from headstart.inputs.columns import PARTS
+from headstart.inputs.spec import ImageSpec, InputSpec, TextSpec, VectorSpec
 from headstart.records.run import BackboneRecord
 from headstart.tasks.classification import Classification
 from headstart.tasks.multilabel import MultiLabel
-from headstart.tasks.regression import Regression
+from headstart.tasks.regression import Link, Regression
 from headstart.tasks.task import Task
 
 SCHEMA = 1
@@ -42,11 +43,12 @@ OpensWith = Literal["timm", "torchvision", "transformers", "headstart"]
 
 @dataclass(frozen=True)
 class TaskFacts:
-    """What the outputs mean. labels: in the order of the outputs."""
+    """What the outputs mean. labels: in the order of the outputs.  link: of a regression, see tasks.regression."""
 
     name: Literal["classification", "multilabel", "regression"]
     labels: tuple[str, ...]
     headline: str
+    link: Link = "identity"
 
     def task(self) -> Task:
         kinds: dict[str, type[Classification | MultiLabel | Regression]] = {
@@ -54,7 +56,8 @@ class TaskFacts:
             "multilabel": MultiLabel,
             "regression": Regression,
         }
-        return kinds[self.name](self.labels, self.headline)
+        made = kinds[self.name](self.labels, self.headline)
+        return replace(made, link=self.link) if isinstance(made, Regression) else made
 
 
 @dataclass(frozen=True)
@@ -294,6 +297,8 @@ def _task_problems(manifest: Manifest) -> Iterator[str]:
 def _input_problems(spec: InputSpec) -> Iterator[str]:
     if isinstance(spec, TextSpec):
         yield from _text_problems(spec)
+    if isinstance(spec, VectorSpec):
+        yield from _vector_problems(spec)
     if not isinstance(spec, ImageSpec):
         return
     if not 1 <= spec.size <= 8192:
@@ -311,6 +316,21 @@ def _text_problems(spec: TextSpec) -> Iterator[str]:
         yield "the tokenizer's sha256 is malformed"
     if len(spec.prefix) > 1000:
         yield "the prefix is too long"
+
+
+def _vector_problems(spec: VectorSpec) -> Iterator[str]:
+    names = [column.name for column in spec.columns]
+    if not names or len(set(names)) != len(names):
+        yield "no columns, or two of one name"
+    for column in spec.columns:
+        if not len(column.parts) == len(column.mean) == len(column.scale):
+            yield f"column '{shown(column.name)}' has not one mean and scale for each part"
+        numbers = (*column.mean, column.fill)
+        if not all(map(math.isfinite, numbers)) or not all(0 < s < math.inf for s in column.scale):
+            yield f"mean, scale or fill of column '{shown(column.name)}' are not usable numbers"
+        known = set(column.parts) <= PARTS if column.kind != "category" else True
+        if not known or len(set(column.parts)) != len(column.parts):
+            yield f"the parts of column '{shown(column.name)}' are not known"
 
 
 def _file_problems(files: Mapping[str, FileFacts]) -> Iterator[str]:

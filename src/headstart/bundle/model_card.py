@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from headstart.backbones.card import BackboneCard
 from headstart.base.errors import shown
+from headstart.bundle import columns_card
 from headstart.bundle.manifest import Manifest
-from headstart.inputs.spec import ImageSpec, TextSpec, modality_of
+from headstart.inputs.spec import ImageSpec, TextSpec, VectorSpec, modality_of
 from headstart.records.estimate import Estimate
 from headstart.records.evaluation import Evaluation
 
@@ -35,6 +36,9 @@ _PIPELINE = {
     ("text", "classification"): "text-classification",
     ("text", "multilabel"): "text-classification",
     ("text", "regression"): "feature-extraction",
+    ("vector", "classification"): "tabular-classification",
+    ("vector", "multilabel"): "tabular-classification",
+    ("vector", "regression"): "tabular-regression",
 }
 
 
@@ -52,6 +56,7 @@ class _Words:
 _WORDS = {
     "image": _Words("An image model", "images", '"photo.jpg"', "another camera, place, season", "a picture of"),
     "text": _Words("A model for texts", "texts", '"Your text."', "another source, time, language", "a text about"),
+    "vector": _Words("A model for tables", "rows", '{"column": 1.0, …}', "another source, time, place", "a row of"),
 }
 
 
@@ -84,13 +89,16 @@ def model_card(manifest: Manifest, card: BackboneCard, evaluation: Evaluation | 
 
 def _front_matter(manifest: Manifest, evaluation: Evaluation | None) -> str:
     licence = manifest.licence.strip().lower()
+    is_pretrained = not isinstance(manifest.input, VectorSpec)
     plain = re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", licence) is not None
-    lines = ["---", f"license: {licence if plain else 'other'}"]
-    if not plain:
+    lines = ["---", *([f"license: {licence if plain else 'other'}"] if is_pretrained else [])]
+    if is_pretrained and not plain:
         lines.append(f"license_name: {_yaml(manifest.licence or 'unknown')}")
     lines.append(f"library_name: {manifest.opens_with}")
     lines.append(f"pipeline_tag: {_pipeline(manifest)}")
-    if ":" not in manifest.backbone.name:  # a local file is no base model that anyone else could look up
+    if (
+        is_pretrained and ":" not in manifest.backbone.name
+    ):  # a local file is no base model that anyone else could look up
         lines.append(f"base_model: {_yaml(manifest.backbone.name)}")
     lines += ["tags:", *(f"- {tag}" for tag in ("headstart", "transfer-learning", manifest.task.name))]
     if evaluation is not None:
@@ -144,6 +152,8 @@ def _is_tuned(manifest: Manifest) -> bool:
 
 def _what(manifest: Manifest, card: BackboneCard) -> str:
     backbone = manifest.backbone
+    if isinstance(manifest.input, VectorSpec):
+        return f"# {_text(_title(manifest))}\n\n{columns_card.what(manifest, HOME)}"
     reference = f" ({_text(card.reference)})" if card.reference else ""
     return "\n".join(
         [
@@ -303,6 +313,8 @@ def _limits(manifest: Manifest, evaluation: Evaluation | None) -> str:
 
 
 def _licence(manifest: Manifest) -> str:
+    if isinstance(manifest.input, VectorSpec):
+        return columns_card.origin()
     licence = _text(manifest.licence or "an unknown licence")
     origin, digest = _code(manifest.backbone.name), _code(manifest.backbone.weights_sha256[:16])
     came = (

@@ -20,6 +20,7 @@ from headstart.adapt.heads.head import LinearHead
 from headstart.base.errors import DataError, EnvironmentFault, shown
 from headstart.base.progress import QUIET, Observer, track
 from headstart.bundle.manifest import Manifest
+from headstart.bundle.tables import as_rows
 from headstart.data.dataset import Dataset
 from headstart.data.decode import BadExample
 from headstart.data.looks import look_for
@@ -28,6 +29,7 @@ from headstart.features.extract import rounded
 from headstart.features.feeds import feed_for
 from headstart.features.runners.runner import Runner, run_all
 from headstart.features.runners.torch import TorchRunner
+from headstart.inputs.spec import VectorSpec
 from headstart.records.audit import Quarantined
 from headstart.records.predictions import Predictions
 from headstart.tasks.task import Task
@@ -108,13 +110,15 @@ class Predictor:
         with_targets: bool = False,
         observer: Observer = QUIET,
     ) -> Answers:
-        """Scores for images (paths, bytes, PIL images, (H, W, 3) or (H, W) arrays), texts (strings), or a Dataset.
+        """Scores for images (paths, bytes, PIL images, (H, W, 3) or (H, W) arrays), texts (strings), rows (dicts, a
+        frame, a table), or a Dataset.
 
         batch_size: examples that are decoded and run together; has no influence on the scores.
         with_targets: the Dataset's targets go with the scores, for an evaluation (DA41 if one was never learnt).
         Examples that cannot be read are left out and listed in ``.quarantined``; DataError if that is all of them.
         ids are the paths as given, or the position for values without a name.
         """
+        values = self._as_given(values)
         items = self._items(values)
         kept, logits, bad = self._through(self.head.logits, items, batch_size, observer)
         if items and not kept:
@@ -131,7 +135,7 @@ class Predictor:
 
     def embed(self, values: Iterable[Any] | Dataset, *, batch_size: int = 64, observer: Observer = QUIET) -> np.ndarray:
         """(N, D) float32 features, row by row; DataError if an example cannot be read."""
-        items = self._items(values)
+        items = self._items(self._as_given(values))
         _, X, bad = self._through(lambda X: X, items, batch_size, observer)
         if bad:
             raise DataError(
@@ -191,6 +195,12 @@ class Predictor:
         except OSError as error:
             return Quarantined(item.id, "DA49", f"cannot be read ({error.strerror or error})")
         return self._feed.prepare([decoded])[0].array
+
+    def _as_given(self, values: Any) -> Any:
+        """``values``; rows of a table, in whatever form, as a Dataset of the columns that were learnt from."""
+        if isinstance(values, Dataset) or not isinstance(self.manifest.input, VectorSpec):
+            return values
+        return as_rows(values, self.manifest.input)
 
     def _items(self, values: Iterable[Any] | Dataset) -> list[_Item]:
         if isinstance(values, Dataset):

@@ -46,6 +46,7 @@ from headstart.bundle.manifest import (
 from headstart.bundle.model_card import model_card
 from headstart.records.evaluation import Evaluation
 from headstart.records.run import BackboneRecord
+from headstart.tasks.regression import Regression
 from headstart.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -185,7 +186,12 @@ def _describe(backbone: Backbone, task: Task, head: HeadFacts, facts: ModelFacts
     return Manifest(
         schema=SCHEMA,
         created=facts.created or time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        task=TaskFacts(cast(Any, task.name), tuple(task.labels), task.headline),
+        task=TaskFacts(
+            cast(Any, task.name),
+            tuple(task.labels),
+            task.headline,
+            task.link if isinstance(task, Regression) else "identity",
+        ),
         backbone=_without_folders(backbone.record),
         opens_with=cast(OpensWith, backbone.opens_with),
         input=backbone.card.input,

@@ -99,6 +99,7 @@ def fit(
     log: o.Log = None,
     target: o.Target = None,
     path_column: o.PathColumn = None,
+    features: o.Features = None,
     text: o.Text = None,
     split_column: o.SplitColumn = None,
     group_by: o.GroupBy = None,
@@ -149,6 +150,7 @@ def fit(
         data=DataConfig(
             target=target,
             path_column=path_column,
+            features=o.patterns(features),
             split_column=split_column,
             group_by=group_by,
             task=one_of("--task", task, get_args(TaskName)) if task else None,

@@ -22,6 +22,7 @@ def inspect(
     ),
     target: o.Target = None,
     path_column: o.PathColumn = None,
+    features: o.Features = None,
     text: o.Text = None,
     split_column: o.SplitColumn = None,
     group_by: o.GroupBy = None,
@@ -47,6 +48,7 @@ def inspect(
         data=DataConfig(
             target=target,
             path_column=path_column,
+            features=o.patterns(features),
             split_column=split_column,
             group_by=group_by,
             task=one_of("--task", task, get_args(TaskName)) if task else None,

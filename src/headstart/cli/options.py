@@ -30,6 +30,14 @@ Text = Annotated[
     str | None,
     typer.Option("--text", help="Column of a table that holds the texts to learn from.", rich_help_panel=_DATA),
 ]
+Features = Annotated[
+    str | None,
+    typer.Option(
+        "--features",
+        help="Columns of a table to learn from: names or patterns, with commas ('emb_*', '*,-id').",
+        rich_help_panel=_DATA,
+    ),
+]
 SplitColumn = Annotated[
     str | None,
     typer.Option("--split-column", help="Column that says train, validation or test.", rich_help_panel=_DATA),
@@ -173,3 +181,8 @@ Log = Annotated[
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on with the interrupted run in --out.", rich_help_panel=_TUNE)
 ]
+
+
+def patterns(words: str | None) -> tuple[str, ...] | None:
+    """The patterns of --features; None where it was not given."""
+    return tuple(word.strip() for word in words.split(",") if word.strip()) or None if words else None

@@ -11,6 +11,7 @@ import numpy as np
 
 from headstart.base.errors import DataError, shown
 from headstart.base.files import content_hash, key_of
+from headstart.data.rows import Row
 
 Modality = Literal["image", "text", "audio", "vector"]
 TargetKind = Literal["single-label", "multi-label", "regression"]
@@ -120,6 +121,8 @@ class Dataset(Sequence[Sample]):
 
 def content_key(value: Any) -> bytes:
     """16 bytes of SHA-256 over the value's content."""
+    if isinstance(value, Row):
+        return value.key
     if isinstance(value, bytes | bytearray | memoryview):
         return content_hash(bytes(value), 16)
     if isinstance(value, str):

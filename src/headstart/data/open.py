@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from headstart.base.errors import DataError, did_you_mean, listed, shown
+from headstart.data.cells import Kind
 from headstart.data.dataset import Dataset
 from headstart.data.readers import READERS, Arrays, Found, ImageFolder, Reader, Request, TextFolder, TextLines
 from headstart.data.readers.reader import check_lengths
@@ -28,6 +29,9 @@ def open_dataset(
     drop_unlabelled: bool = False,
     allow_empty: bool = False,
     text: str | None = None,
+    features: Sequence[str] | None = None,
+    group_by: str | None = None,
+    learnt: Mapping[str, Kind] | None = None,
 ) -> Dataset:
     """The examples in ``source``; nothing is decoded yet, and nothing is ever written there.
 
@@ -39,12 +43,27 @@ def open_dataset(
     encoding: of a text table that is not UTF-8.  allow_outside: follow paths and links out of the data folder.
     text: column of a table that holds the texts to learn from. Where a list of strings could be taken for paths, any
         value says that they are texts.
+    features: names or patterns ('emb_*', '-id') of the columns of a table that are learnt from; not given: all but the
+        target, where none names files and a target is known.  group_by: a column that is not learnt from.
+    learnt: columns and kinds that a saved model was made for; exactly these are read.
     drop_unlabelled: leave out rows without a target.  allow_empty: accept class folders without images.
     """
     if isinstance(source, Dataset):
         return source
     columns = tuple(target) if target is not None and not isinstance(target, str) else target
-    request = Request(y, columns, path_column, split_column, encoding, allow_outside, allow_empty, text)
+    request = Request(
+        y,
+        columns,
+        path_column,
+        split_column,
+        encoding,
+        allow_outside,
+        allow_empty,
+        text,
+        None if features is None else tuple(features),
+        group_by,
+        learnt,
+    )
     place = _existing(source)
     reader = next((r for r in READERS if r.recognises(place)), None)
     if reader is None:
@@ -89,8 +108,8 @@ def _none_of_ours(source: Any) -> DataError:
     what = shown(source) if isinstance(source, Path) else f"a {shown(type(source).__name__)}"
     return DataError(
         f"DA31 {what} is nothing headstart can read as a data set. Give a folder of images (one sub-folder for each "
-        "class) or of .txt files, a table (.csv, .tsv, .parquet, .jsonl) of paths or texts and labels, a data "
-        "frame, or a list of paths, images or texts."
+        "class) or of .txt files, a table (.csv, .tsv, .parquet, .jsonl) of paths, texts or features and targets, "
+        "a data frame, an array (.npy, .npz), or a list of paths, images or texts."
     )
 
 

@@ -22,7 +22,8 @@ class Words:
 
 IMAGES = Words("image", "images", "an image", "files", "pictures", "re-encoded, resized, mirrored")
 TEXTS = Words("text", "texts", "a text", "texts", "texts", "but for case, spaces or punctuation")
-WORDS = {"image": IMAGES, "text": TEXTS}
+ROWS = Words("row", "rows", "a row", "rows", "rows", "")
+WORDS = {"image": IMAGES, "text": TEXTS, "vector": ROWS}
 EXAMPLES = Words("example", "examples", "an example", "files", "examples", "nearly")
 
 

@@ -24,7 +24,8 @@ from headstart.records.estimate import Estimate
 from headstart.records.evaluation import Baseline, Verdict
 from headstart.records.predictions import Predictions
 
-WITHOUT_TRANSFER = ("pixels", "tf-idf", "log-mel", "columns", "random-network")
+WITHOUT_TRANSFER = ("pixels", "tf-idf", "log-mel", "random-network")
+RIVALS = ("linear", "boosting")  # what most people would use where nothing is transferred
 
 
 def majority(y_train: np.ndarray, test: Predictions) -> Predictions:
@@ -104,6 +105,27 @@ def verdict(baselines: Sequence[Baseline], task: str, metric: str | None = None)
     if answer == "not shown":
         sentence = sentence[:-1] + "; the interval includes 0, so more test examples would be needed to tell."
     return Verdict(answer, sentence, hardest.key)
+
+
+def standing(baselines: Sequence[Baseline], task: str, metric: str | None = None) -> Verdict:
+    """'Is it better than the usual models?' against the strongest of RIVALS; answers as in ``verdict``.
+
+    For models that transfer nothing, such as those on columns of a table.
+    """
+    rivals = [b for b in baselines if b.key in RIVALS]
+    hardest = min(rivals, key=lambda b: b.gain.value)
+    answer = _answer(hardest.gain)
+    metric = metric or HEADLINES[task]
+    name = metric.replace("_", "-").replace("rmse", "RMSE")
+    better, worse = ("below", "above") if metric in LOWER_IS_BETTER else ("above", "below")
+    lead = {"yes": "Yes, it is better", "no": "No, it is worse", "not shown": "On a par with them"}[answer]
+    sentence = (
+        f"{lead}: {name} {hardest.reference.value:.3f} is {abs(hardest.gain.value):.3f} [{_ends(hardest.gain)}] "
+        f"{better if hardest.gain.value >= 0 else worse} the {hardest.score.value:.3f} of {hardest.what}, "
+        f"the strongest of {len(rivals)}, on the same {hardest.n} examples{_p_in_words(hardest.p_value)}"
+    )
+    sentence += "; the interval includes 0." if answer == "not shown" else "."
+    return Verdict(answer, sentence, hardest.key, "Is it better than the usual models?")
 
 
 def _answer(gain: Estimate) -> str:

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from headstart.base.errors import DataError
-from headstart.evaluation.baselines import WITHOUT_TRANSFER, verdict
+from headstart.evaluation.baselines import RIVALS, WITHOUT_TRANSFER, standing, verdict
 from headstart.evaluation.intervals import Resamples, estimate, independent, proportion, undefined, wilson
 from headstart.evaluation.metrics import calibration, classification, counts, multilabel
 from headstart.evaluation.metrics.counts import Counts
 from headstart.evaluation.scores import HEADLINES, SCORES, check_score, score
 from headstart.records.estimate import Estimate
-from headstart.records.evaluation import Baseline, ClassScores, Evaluation, Example, LabelIssue
+from headstart.records.evaluation import Baseline, ClassScores, Evaluation, Example, LabelIssue, Verdict
 from headstart.records.predictions import Predictions
 
 RANKING = ("roc_auc", "average_precision")
@@ -55,7 +55,7 @@ def evaluate(
         reliability_before=_bins(before, y) if before is not None else (),
         reliability_after=shown_bins,
         baselines=tuple(baselines),
-        verdict=verdict(baselines, task, headline) if any(b.key in WITHOUT_TRANSFER for b in baselines) else None,
+        verdict=_verdict(baselines, task, headline),
         worst=_worst(predictions, y, examples),
         least_certain=_least_certain(predictions, y, examples),
         label_issues=tuple(label_issues),
@@ -63,6 +63,13 @@ def evaluate(
         resamples=resamples,
         seed=seed,
     )
+
+
+def _verdict(baselines: Sequence[Baseline], task: str, headline: str) -> Verdict | None:
+    keys = {b.key for b in baselines}
+    if keys & set(WITHOUT_TRANSFER):
+        return verdict(baselines, task, headline)
+    return standing(baselines, task, headline) if keys & set(RIVALS) else None
 
 
 def _known_targets(predictions: Predictions, before: Predictions | None) -> np.ndarray:

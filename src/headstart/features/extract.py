@@ -22,12 +22,15 @@ from headstart.base.shards import ShardStore
 from headstart.data.dataset import Dataset
 from headstart.data.decode import BadExample, ImageLimits
 from headstart.data.looks import ImageLook, Look, look_for
+from headstart.data.rows import Row
 from headstart.data.survey import Passenger, Survey
 from headstart.data.words import Words, words_of
 from headstart.features.choose import choose_runner
 from headstart.features.feeds import Feed, feed_for
-from headstart.features.runners.runner import Runner
+from headstart.features.runners.runner import Runner, run_all
+from headstart.inputs.columns import encode
 from headstart.inputs.prepared import Prepared, by_length, stacked
+from headstart.inputs.spec import VectorSpec
 from headstart.records.audit import Quarantined
 from headstart.records.run import FeatureRecord
 
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 FLUSH = 4096  # rows of a shard
+ROWS_AT_ONCE = 2048  # of a table, in one pass through its network
 LARGEST = 60_000.0  # float16 holds 65,504; beyond this on the first images the store is float32
 
 
@@ -70,8 +74,11 @@ def extract(
     examples of another modality.
     """
     check_modality(backbone.card, dataset.modality)
-    look, feed = look or look_for(dataset.modality), feed_for(backbone)
-    start = time.perf_counter()
+    look, start = look or look_for(dataset.modality), time.perf_counter()
+    if isinstance(backbone.card.input, VectorSpec):
+        seen = look.survey(dataset, cache, observer=observer)
+        return of_rows(backbone, [dataset.values[row] for row in seen.rows], seen, start)
+    feed = feed_for(backbone)
     choice = choose_runner(
         backbone,
         lambda: sample(feed, dataset, look),
@@ -108,6 +115,31 @@ def extract(
         cut=int(np.count_nonzero(_column(store, positions, "cut"))) if feed.window else 0,
     )
     return Features(store.vectors(positions), seen, record)
+
+
+def of_rows(backbone: Backbone, rows: Sequence[Row], seen: Survey, start: float) -> Features:
+    """Features of rows of a table. They cost less than finding them in a store would: none is kept."""
+    X = features_of_rows(backbone, rows)
+    record = FeatureRecord(
+        key="",
+        runner="torch-f32",
+        trials=(),
+        images=len(rows),
+        from_cache=0,
+        seconds=round(time.perf_counter() - start, 3),
+        preprocessing={},
+    )
+    return Features(X, seen, record)
+
+
+def features_of_rows(backbone: Backbone, rows: Sequence[Row]) -> np.ndarray:
+    """(n, D) float32 of rows of a table."""
+    from headstart.features.runners.torch import TorchRunner
+
+    assert isinstance(backbone.card.input, VectorSpec), "a network for rows"
+    if not len(rows):
+        return np.zeros((0, backbone.card.feature_dim), np.float32)
+    return run_all(TorchRunner(backbone, batch=ROWS_AT_ONCE), encode(rows, backbone.card.input.columns))
 
 
 def check_modality(card: BackboneCard, modality: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from headstart.inputs.columns import Column
+
 Fit = Literal["crop", "squish", "pad"]
 
 
@@ -52,9 +54,10 @@ class TextSpec:
 
 @dataclass(frozen=True)
 class VectorSpec:
-    """Numbers that are features already. width: D."""
+    """Rows of a table. columns: how each becomes numbers.  target: the column that is predicted; '' without a name."""
 
-    width: int
+    columns: tuple[Column, ...]
+    target: str = ""
 
 
 InputSpec = ImageSpec | TextSpec | VectorSpec

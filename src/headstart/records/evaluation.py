@@ -49,11 +49,12 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Verdict:
-    """'Did transfer help?' yes, no, or not shown, in one sentence with its numbers."""
+    """'Did transfer help?', or what else is asked: yes, no, or not shown, in one sentence with its numbers."""
 
     answer: str  # "yes" | "no" | "not shown"
     sentence: str
     against: str  # key of the baseline
+    question: str = "Did transfer help?"
 
 
 @dataclass(frozen=True)

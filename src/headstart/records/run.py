@@ -18,6 +18,7 @@ from headstart.base.config import from_dict, to_dict
 from headstart.base.errors import DataError, EnvironmentFault, shown
 from headstart.base.files import disk_fault, make_folder, read_json, write_json
 from headstart.records.audit import Audit, SplitRecord
+from headstart.records.columns import ColumnsRecord
 from headstart.records.evaluation import Evaluation
 from headstart.records.heads import HeadRecord
 from headstart.records.ladder import LadderRecord
@@ -152,6 +153,11 @@ class RunFolder:
         return self.path / "ranking.json"
 
     @property
+    def columns(self) -> Path:
+        """What the columns of a table were taken for; there where a table was learnt from."""
+        return self.path / "columns.json"
+
+    @property
     def checkpoints(self) -> Path:
         """State of a training that is not over; removed when the run is done."""
         return self.path / "checkpoints"
@@ -188,7 +194,15 @@ class RunFolder:
 
     def save(
         self,
-        record: RunRecord | Audit | SplitRecord | HeadRecord | LadderRecord | ProofRecord | RankRecord | Evaluation,
+        record: RunRecord
+        | Audit
+        | SplitRecord
+        | HeadRecord
+        | LadderRecord
+        | ProofRecord
+        | RankRecord
+        | ColumnsRecord
+        | Evaluation,
     ) -> None:
         write_json(self._place(type(record)), to_dict(record))
 
@@ -218,6 +232,7 @@ class RunFolder:
             LadderRecord: self.ladder,
             ProofRecord: self.proof,
             RankRecord: self.ranking,
+            ColumnsRecord: self.columns,
             Evaluation: self.evaluation,
         }[cls]
 

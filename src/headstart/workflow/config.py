@@ -25,6 +25,7 @@ class DataConfig:
     task: None: told from the target column.
     accept_bad: go on although more than 5 % of the files are unusable.  accept_leakage: although train and test share.
     max_pixels: pictures with more are quarantined before they are decoded.
+    features: names or patterns of the columns of a table that are learnt from.
     text: column of a table that holds texts, which are then what is learnt from; for a list of strings, any word.
     """
 
@@ -41,6 +42,7 @@ class DataConfig:
     drop_unlabelled: bool = False
     max_pixels: int = 50_000_000
     text: str | None = None
+    features: tuple[str, ...] | None = None
 
 
 NO_WISHES = Options()

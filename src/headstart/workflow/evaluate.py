@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headstart.base.errors import DataError, shown
+from headstart.base.errors import DataError, listed, shown
 from headstart.base.progress import QUIET, Observer, Said
+from headstart.data.cells import Kind
+from headstart.data.rows import column_of
 from headstart.evaluation.evaluate import evaluate as judge
+from headstart.inputs.columns import kinds_of, unfamiliar
+from headstart.inputs.spec import VectorSpec
 from headstart.records.audit import Quarantined
 from headstart.records.evaluation import Evaluation
 from headstart.records.predictions import Predictions
@@ -58,7 +62,9 @@ def evaluate(
     kind = {"classification": "single-label", "multilabel": "multi-label", "regression": "regression"}
     if config.task is None:
         config = replace(config, task=kind[predictor.task.name])  # type: ignore[arg-type]
-    dataset = read(data, y, config)
+    if config.target is None and isinstance(predictor.manifest.input, VectorSpec) and y is None:
+        config = replace(config, target=predictor.manifest.input.target or None)
+    dataset = read(data, y, config, learnt_columns(predictor))
     if dataset.targets is None:
         raise DataError(f"DA47 {shown(dataset.origin)} has no labels to compare with. Use 'headstart predict' for it.")
     predictor.task.encode(dataset.targets)  # unknown labels: said before anything is computed
@@ -81,6 +87,12 @@ def evaluate(
     return Evaluated(found, predictions, problems, seen)
 
 
+def learnt_columns(predictor: Predictor) -> dict[str, Kind] | None:
+    """Columns that a table must have for this model; None for one that takes something else."""
+    spec = predictor.manifest.input
+    return dict(kinds_of(spec.columns)) if isinstance(spec, VectorSpec) else None
+
+
 def embed(
     predictor: Predictor,
     dataset: Dataset,
@@ -91,6 +103,8 @@ def embed(
 ) -> tuple[np.ndarray, Survey]:
     """(n, D) features of the usable rows by the runner that the model was evaluated with, and the look at all rows."""
     from headstart.features.choose import best_device, offered
+
+    _say_unfamiliar(predictor, dataset, observer)
     from headstart.features.extract import extract
 
     runner = predictor.manifest.runner
@@ -107,6 +121,19 @@ def embed(
         observer=observer,
     )
     return features.X, features.survey
+
+
+def _say_unfamiliar(predictor: Predictor, dataset: Dataset, observer: Observer) -> None:
+    """TB69: names of a category that no training row had; they count as others."""
+    spec = predictor.manifest.input
+    if not isinstance(spec, VectorSpec):
+        return
+    for column, names in unfamiliar([*dataset.values], spec.columns).items():
+        rows = int(np.isin(column_of([*dataset.values], column), names).sum())
+        said = listed([f"'{n}'" for n in names])
+        observer(
+            Said(f"TB69 column '{shown(column)}': {rows} rows hold names that no training row had ({said})", "warning")
+        )
 
 
 def _seen_in_training(model: Path, dataset: Dataset, looked: Survey) -> tuple[str, ...]:

@@ -116,6 +116,10 @@ def _fit(
         if overwrite or not _goes_on(folder, record):
             _clear(folder)
         folder.save(record)
+    if dataset.modality == "vector":
+        from headstart.workflow.fit_columns import fit_columns
+
+        return fit_columns(dataset, folder, record, config, cache, clock, observer)
 
     with clock("loading the network"):
         from headstart.backbones.catalogue import catalogue

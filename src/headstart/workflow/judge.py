@@ -199,7 +199,7 @@ def baselines(
             model,
             majority(y_train, model),
             key="majority",
-            what=_majority_words(known.task),
+            what=majority_words(known.task),
             trained_on=contest.learnt_from,
             metric=metric,
             seed=seed,
@@ -226,7 +226,7 @@ def baselines(
     return tuple(found)
 
 
-def _majority_words(task: Task) -> str:
+def majority_words(task: Task) -> str:
     return {
         "classification": "always the most frequent class",
         "multilabel": "the share of each label, for every example",

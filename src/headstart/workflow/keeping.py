@@ -15,6 +15,7 @@ from headstart.data.looks import Look
 from headstart.features.choose import make_runner
 from headstart.features.feeds import feed_for
 from headstart.features.runners.runner import run_all
+from headstart.inputs.spec import VectorSpec
 from headstart.records.audit import Audit, SplitRecord
 from headstart.records.evaluation import Evaluation
 from headstart.records.predictions import Predictions
@@ -51,6 +52,7 @@ def save_model(
         counts=split.counts_train,
         trained_on_n=len(split.train),
         created=created,
+        rounded=not isinstance(backbone.card.input, VectorSpec),
     )
     saved = save(run.model, backbone=backbone, head=chosen.head, task=task, temperature=chosen.temperature, facts=facts)
     return saved.seal

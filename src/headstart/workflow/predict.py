@@ -13,7 +13,7 @@ from headstart.base.progress import QUIET, Observer
 from headstart.records.audit import Quarantined
 from headstart.records.predictions import Predictions
 from headstart.workflow.config import DataConfig
-from headstart.workflow.evaluate import embed
+from headstart.workflow.evaluate import embed, learnt_columns
 from headstart.workflow.reading import read
 
 
@@ -45,7 +45,7 @@ def predict(
     if out is not None and Path(out).is_dir():
         raise DataError(f"EN66 {shown(out)} is a folder; --out needs the name of a CSV file.")
     predictor = load(Path(model), device=device)
-    dataset = read(_as_asked(data, predictor.backbone.card.modality), None, config)
+    dataset = read(_as_asked(data, predictor.backbone.card.modality), None, config, learnt_columns(predictor))
     X, looked = embed(predictor, dataset, config, cache, device, observer)
     ids = np.asarray([dataset.ids[row] for row in looked.rows], object)
     predictions = replace(predictor.predict_features(X), ids=ids)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from headstart.base.errors import DataError, EnvironmentFault, PlanError, listed, shown
 from headstart.base.progress import Observer, Said
+from headstart.data.cells import Kind
 from headstart.data.dataset import Dataset
 from headstart.data.decode import ImageLimits
 from headstart.data.looks import ImageLook, Look, TextLook, look_for
@@ -21,8 +22,8 @@ from headstart.tasks.task import Task
 from headstart.workflow.config import AS_PUBLISHED, DataConfig, FitConfig
 
 
-def read(source: Any, y: Sequence[Any] | None, config: DataConfig) -> Dataset:
-    """The dataset that ``config`` describes."""
+def read(source: Any, y: Sequence[Any] | None, config: DataConfig, learnt: Mapping[str, Kind] | None = None) -> Dataset:
+    """The dataset that ``config`` describes; learnt: columns that a saved model was made for."""
     if isinstance(source, Dataset):
         return source
     return open_dataset(
@@ -37,6 +38,9 @@ def read(source: Any, y: Sequence[Any] | None, config: DataConfig) -> Dataset:
         drop_unlabelled=config.drop_unlabelled,
         allow_empty=config.allow_empty,
         text=config.text,
+        features=config.features,
+        group_by=config.group_by,
+        learnt=learnt,
     )
 
 

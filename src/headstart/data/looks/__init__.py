@@ -6,8 +6,13 @@ from headstart.base.errors import DataError, shown
 from headstart.data.looks.image import ImageLook
 from headstart.data.looks.look import Look
 from headstart.data.looks.text import TextLook
+from headstart.data.looks.vector import VectorLook
 
-LOOKS: dict[str, type[ImageLook] | type[TextLook]] = {"image": ImageLook, "text": TextLook}
+LOOKS: dict[str, type[ImageLook] | type[TextLook] | type[VectorLook]] = {
+    "image": ImageLook,
+    "text": TextLook,
+    "vector": VectorLook,
+}
 
 
 def look_for(modality: str) -> Look:
@@ -17,4 +22,4 @@ def look_for(modality: str) -> Look:
     return LOOKS[modality]()
 
 
-__all__ = ["LOOKS", "ImageLook", "Look", "TextLook", "look_for"]
+__all__ = ["LOOKS", "ImageLook", "Look", "TextLook", "VectorLook", "look_for"]

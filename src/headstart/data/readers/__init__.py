@@ -1,5 +1,6 @@
 """Readers: each turns one kind of source into examples. The first in READERS that recognises a source reads it."""
 
+from headstart.data.readers.array_files import ArrayFile
 from headstart.data.readers.arrays import Arrays
 from headstart.data.readers.frames import Frames
 from headstart.data.readers.image_folder import ImageFolder
@@ -7,10 +8,11 @@ from headstart.data.readers.reader import Found, Reader, Request
 from headstart.data.readers.table import Table
 from headstart.data.readers.text_files import TextFolder, TextLines
 
-READERS: tuple[Reader, ...] = (Table(), TextFolder(), TextLines(), ImageFolder(), Frames(), Arrays())
+READERS: tuple[Reader, ...] = (Table(), ArrayFile(), TextFolder(), TextLines(), ImageFolder(), Frames(), Arrays())
 
 __all__ = [
     "READERS",
+    "ArrayFile",
     "Arrays",
     "Found",
     "Frames",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from headstart.base.errors import DataError, listed, shown
 from headstart.data.dataset import Modality
+from headstart.data.readers.features import rows_of_array
 from headstart.data.readers.reader import (
     IMAGE_EXTENSIONS,
     Containment,
@@ -31,7 +33,7 @@ class Arrays:
 
     def read(self, source: Any, request: Request) -> Found:
         if isinstance(source, np.ndarray) and source.ndim == 2 and source.dtype.kind in "fiub":
-            return _found("vector", list(source), [str(i) for i in range(len(source))], request)
+            return vectors(source, request, f"{len(source)} rows in memory")
         if isinstance(source, np.ndarray) and source.ndim not in (1, 3, 4):
             raise DataError(
                 f"DA34 an array of shape {source.shape} is not a set of images. "
@@ -46,6 +48,13 @@ class Arrays:
         if all(isinstance(v, str | os.PathLike) for v in values):
             return _paths(values, request)
         return _found("image", values, [str(i) for i in range(len(values))], request)
+
+
+def vectors(source: np.ndarray, request: Request, origin: str) -> Found:
+    """(N, D) numbers as rows of D columns."""
+    rows = rows_of_array(source, origin, request.learnt)
+    found = _found("vector", rows, [str(i) for i in range(len(source))], request)
+    return replace(found, origin=origin, target_name="y")
 
 
 def _are_texts(values: Sequence[Any]) -> bool:
@@ -92,7 +101,7 @@ def _check_kinds(values: Sequence[Any]) -> None:
 
 
 def _found(modality: Modality, values: Sequence[Any], ids: Sequence[str], request: Request) -> Found:
-    targets = None if request.y is None else _plain_list(request.y)
+    targets = None if request.y is None else plain_list(request.y)
     check_lengths(len(values), targets, "y")
     return Found(
         modality,
@@ -105,7 +114,7 @@ def _found(modality: Modality, values: Sequence[Any], ids: Sequence[str], reques
     )
 
 
-def _plain_list(y: Any) -> list[Any]:
+def plain_list(y: Any) -> list[Any]:
     """y as Python values; an (N, K) array gives N tuples."""
     if hasattr(y, "to_numpy"):
         y = y.to_numpy()

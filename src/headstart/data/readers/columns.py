@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.base.errors import DataError, did_you_mean, listed, shown
+from headstart.data.readers.features import features_of
 from headstart.data.readers.reader import IMAGE_EXTENSIONS, Found, Request, distinct, split_named
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ def examples_of(
     """The examples in a table. files: written paths → (Path of each, notes); where: the table's name for messages."""
     if not places:
         raise DataError(f"DA32 {shown(where)} has column names ({listed(columns, most=8)}) but no rows.")
+    if _is_of_features(columns, request):
+        return _features(columns, places, where, origin, request)
     is_text = request.text is not None
     if request.text is not None:
         held_in = asked_for(request.text, columns, where, "texts", "--text")
@@ -65,6 +68,51 @@ def examples_of(
     )
 
 
+def _is_of_features(columns: Mapping[str, list[Any]], request: Request) -> bool:
+    """Whether the columns themselves are what is learnt from: asked for, or nothing names files and a target is known.
+
+    A column that could be the target by its name alone counts only beside two others: 'name, label' is a mistake in the
+    names of files more often than a table with one feature.
+    """
+    if request.features is not None or request.learnt is not None:
+        return True
+    if request.text is not None or request.path_column is not None or _paths_held_in(columns) is not None:
+        return False
+    if request.target is not None or request.y is not None:
+        return True
+    return len(columns) > 2 and bool(_by_name(columns, _TARGET_NAMES))
+
+
+def _features(
+    columns: Mapping[str, list[Any]], places: Sequence[str], where: str, origin: str, request: Request
+) -> Found:
+    """Rows of columns. What is not learnt from stays beside them, for groups and slices."""
+    split_column = _split_column(columns, where, request.split_column, taken=())
+    if request.learnt is not None and request.target is None and request.y is None:
+        targets, target_name, reason = None, "target", ""
+    else:
+        targets, target_name, reason = _targets(columns, where, request, taken=(split_column,))
+    aims = request.target if isinstance(request.target, tuple) else (target_name,)
+    taken = (split_column, request.group_by, *aims)
+    rows, notes = features_of(
+        columns, places, where=where, taken=taken, patterns=request.features, learnt=request.learnt
+    )
+    used = {split_column, *aims, *rows.frame.columns}
+    return Found(
+        "vector",
+        places,
+        rows,
+        targets,
+        target_name=target_name,
+        reason=reason,
+        places=places,
+        splits=_splits(columns[split_column], places, where, split_column) if split_column else (),
+        meta={name: column for name, column in columns.items() if name not in used},
+        origin=origin,
+        notes=notes,
+    )
+
+
 # ---------------------------------------------------------------------------------------- which column is it
 
 
@@ -81,14 +129,22 @@ def asked_for(name: str, columns: Mapping[str, Any], where: str, what: str, flag
 def _path_column(columns: Mapping[str, list[Any]], where: str, asked: str | None) -> str:
     if asked is not None:
         return asked_for(asked, columns, where, "paths", "--path-column")
+    held_in = _paths_held_in(columns)
+    if held_in is not None:
+        return held_in
+    raise DataError(
+        f"TB63 {shown(where)} has no column of image paths. It has: {listed(columns, most=12)}. "
+        f"Name the right one with --path-column; to learn from the columns themselves, name the one to predict with "
+        f"--target{_or_texts(columns)}."
+    )
+
+
+def _paths_held_in(columns: Mapping[str, list[Any]]) -> str | None:
     by_name = _by_name(columns, _PATH_NAMES)
     for name in by_name + [c for c in columns if c not in by_name]:
         if _holds_paths(columns[name], by_name=name in by_name):
             return name
-    raise DataError(
-        f"TB63 {shown(where)} has no column of image paths. It has: {listed(columns, most=12)}. "
-        f"Name the right one with --path-column{_or_texts(columns)}."
-    )
+    return None
 
 
 def _or_texts(columns: Mapping[str, list[Any]]) -> str:

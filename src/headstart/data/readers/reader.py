@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from headstart.base.errors import DataError, Refused, listed, shown
+from headstart.data.cells import Kind
 from headstart.data.dataset import Modality, TargetKind
 
 
@@ -20,7 +21,8 @@ class Request:
 
     target: column name, or several for regression with several numbers. encoding: of text tables.
     y: targets given apart (for lists and arrays).  text: column of texts; for a list of strings, whatever it is, they
-        are texts and not paths.
+        are texts and not paths.  features: patterns of the columns to learn from.  group_by: a column that is none of
+        them.  learnt: columns and kinds that a saved model learnt from; no others are looked at.
     """
 
     y: Any = None
@@ -31,6 +33,9 @@ class Request:
     allow_outside: bool = False
     allow_empty: bool = False
     text: str | None = None
+    features: tuple[str, ...] | None = None
+    group_by: str | None = None
+    learnt: Mapping[str, Kind] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,220 @@
+"""Which network on the columns of a table, told by cross-validation on the rows that learn."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from headstart.adapt.heads.choose import Chosen
+from headstart.base.progress import QUIET, Observer, track
+from headstart.data.rows import Row
+from headstart.evaluation.baselines import compare
+from headstart.inputs.columns import encode, learn_columns
+from headstart.records.columns import NetworkTrial
+from headstart.records.estimate import Estimate
+from headstart.records.evaluation import Baseline
+from headstart.records.predictions import Predictions
+from headstart.tasks.regression import Regression
+from headstart.tasks.task import Task
+from headstart.workflow.judge import Known, Rules, choose_head, judgement
+
+if TYPE_CHECKING:
+    from headstart.backbones.backbone import Backbone
+
+SKEWED = 1.0  # skewness of a positive target from which its logarithm is tried
+FAMILIES = ("ridge", "lda", "logistic")  # heads that make sense on columns
+
+
+@dataclass(frozen=True, eq=False)
+class OnColumns:
+    """A network on columns with its head, chosen on some rows. held_out: of those rows, by models without them."""
+
+    backbone: Backbone
+    task: Task
+    chosen: Chosen
+    held_out: Predictions
+    seconds: float
+
+    def predict(self, rows: Sequence[Row], known: Known) -> Predictions:
+        """What it says of other rows; known: their targets and names (its features are not looked at)."""
+        return self.judge(rows, known)[0]
+
+    def judge(self, rows: Sequence[Row], known: Known) -> tuple[Predictions, Predictions]:
+        """The same with the temperature and without it."""
+        logits = self.chosen.head.logits(self.features(rows))
+        made = judgement(replace(known, task=self.task), logits / self.chosen.temperature, logits)
+        return made.after, made.before
+
+    def features(self, rows: Sequence[Row]) -> np.ndarray:
+        """(n, D) float32."""
+        from headstart.features.extract import features_of_rows
+
+        return features_of_rows(self.backbone, rows)
+
+
+def choose_network(
+    rows: Sequence[Row],
+    known: Known,
+    names: Sequence[str],
+    rules: Rules,
+    *,
+    target: str = "",
+    observer: Observer = QUIET,
+) -> tuple[OnColumns, tuple[NetworkTrial, ...], str]:
+    """(the one to keep, the table of what was tried, the reason in words).
+
+    rows: that learn; everything is measured on them alone.  known: their targets.  names: networks to try.
+    The simplest is kept of those that are not shown to be worse than the best (paired over the same held-out rows).
+    """
+    candidates = [
+        (backbone, task) for backbone in _networks(rows, names, rules.seed, target) for task in tasks_for(known)
+    ]
+    plainly = replace(rules, balance="none")  # a balanced head trades the score that they are compared by
+    tried = [
+        _tried(backbone, task, rows, known, plainly)
+        for backbone, task in track(candidates, observer, "networks on the columns", unit="networks")
+    ]
+    best = _best(tried, rules)
+    beside = [_compared(best, one, rules) for one in tried]
+    kept = next(i for i, b in enumerate(beside) if not b.gain.low > 0)  # candidates stand from simple to rich
+    trials = tuple(_trial(one, b, is_kept=i == kept) for i, (one, b) in enumerate(zip(tried, beside, strict=True)))
+    reason = _reason(trials, kept, tried.index(best), beside[kept].reference)
+    if rules.balance == "none" or known.task.name != "classification":
+        return tried[kept], trials, reason
+    return _tried(tried[kept].backbone, tried[kept].task, rows, known, rules), trials, reason
+
+
+def tasks_for(known: Known) -> list[Task]:
+    """The task itself; for targets above 0 with a long tail also with their logarithm learnt."""
+    task = known.task
+    if not isinstance(task, Regression) or task.link != "identity":
+        return [task]
+    y = known.y.reshape(len(known), -1)
+    spread = y.std(axis=0)
+    if (y <= 0).any() or not (spread > 0).all():
+        return [task]
+    skewness = (((y - y.mean(axis=0)) / spread) ** 3).mean(axis=0)
+    return [task, replace(task, link="log")] if skewness.min() > SKEWED else [task]
+
+
+def _networks(rows: Sequence[Row], names: Sequence[str], seed: int, target: str) -> list[Backbone]:
+    """Those that are different on these rows: without numbers there is nothing to bend."""
+    from headstart.backbones.columns import columns_backbone
+
+    columns = learn_columns(rows)
+    X = encode(rows, columns)
+    made: dict[int, Backbone] = {}
+    for name in names:
+        backbone = columns_backbone(name, columns, X, seed=seed, target=target)
+        made.setdefault(backbone.card.feature_dim, backbone)
+    return list(made.values())
+
+
+def _tried(backbone: Backbone, task: Task, rows: Sequence[Row], known: Known, rules: Rules) -> OnColumns:
+    from headstart.features.extract import features_of_rows
+
+    started = time.perf_counter()
+    seen = replace(known, X=features_of_rows(backbone, rows), task=task)
+    families = rules.families or tuple(f for f in FAMILIES if f == "ridge" or task.name != "regression")
+    chosen = _unbiased(choose_head(seen, replace(rules, families=families)), seen)
+    judged = np.flatnonzero(np.isfinite(chosen.oof_logits).all(axis=1))
+    logits = chosen.oof_logits[judged]
+    held_out = judgement(seen.take(judged), logits / chosen.temperature, logits).after
+    return OnColumns(backbone, task, chosen, held_out, time.perf_counter() - started)
+
+
+def _unbiased(chosen: Chosen, known: Known) -> Chosen:
+    """exp() of a mean logarithm is too small a mean: one factor, from held-out rows, mends that as well as can be."""
+    task = known.task
+    if not (isinstance(task, Regression) and task.link == "log"):
+        return chosen
+    judged = np.isfinite(chosen.oof_logits).all(axis=1)
+    guess, y = task.decode(chosen.oof_logits[judged]), known.y.reshape(len(known), -1)[judged]
+    factor = (guess * y).sum(axis=0) / np.maximum(np.square(guess).sum(axis=0), 1e-300)
+    shift = np.log(np.clip(factor, 0.5, 2.0))
+    return replace(chosen, head=chosen.head.shifted(shift), oof_logits=chosen.oof_logits + shift)
+
+
+def _best(tried: Sequence[OnColumns], rules: Rules) -> OnColumns:
+    """By the score on held-out rows; ties to the simpler."""
+    best = tried[0]
+    for one in tried[1:]:
+        if _compared(best, one, rules).gain.value < 0:
+            best = one
+    return best
+
+
+def _compared(best: OnColumns, one: OnColumns, rules: Rules) -> Baseline:
+    """gain: how much better ``best`` is."""
+    theirs = replace(one.held_out, task=best.held_out.task)
+    return compare(
+        best.held_out, theirs, key="network", what="", trained_on=len(theirs), metric=rules.metric, seed=rules.seed
+    )
+
+
+def _trial(one: OnColumns, beside: Baseline, *, is_kept: bool) -> NetworkTrial:
+    gain = beside.gain
+    worse = Estimate(-gain.value, -gain.high, -gain.low, gain.n, gain.level)
+    return NetworkTrial(
+        name=one.backbone.card.name,
+        link=one.task.link if isinstance(one.task, Regression) else "",
+        head=one.chosen.family,
+        features=one.backbone.card.feature_dim,
+        score=beside.score,
+        difference=worse,
+        seconds=round(one.seconds, 3),
+        kept=is_kept,
+    )
+
+
+def _reason(trials: Sequence[NetworkTrial], kept: int, best: int, score: Estimate) -> str:
+    name = named(trials[kept])
+    if len(trials) == 1:
+        return f"{name} is the only one that was tried."
+    if kept == best:
+        return f"{name} is the best on held-out rows, and no simpler one comes close enough."
+    return (
+        f"{name} cannot be told from the best on held-out rows, {named(trials[best])} ({score}), and it is the "
+        "simplest such network."
+    )
+
+
+def named(trial: NetworkTrial) -> str:
+    return f"{trial.name} with the logarithm of the target" if trial.link == "log" else trial.name
+
+
+# ---------------------------------------------------------------------------------------------------------- the judges
+
+
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """A model, and rows that it has not seen. at: their positions in all rows."""
+
+    model: OnColumns
+    at: np.ndarray
+
+
+def averaged(judges: Sequence[Judge], rows: Sequence[Row], known: Known) -> tuple[Predictions, Predictions]:
+    """Predictions of every judged row by the judge that has not seen it, with and without temperature."""
+    parts = [judge.model.judge([rows[i] for i in judge.at], known.take(judge.at)) for judge in judges]
+    order = np.argsort(np.concatenate([judge.at for judge in judges]), kind="stable")
+    return joined([after for after, _ in parts], order), joined([before for _, before in parts], order)
+
+
+def joined(parts: Sequence[Predictions], order: np.ndarray) -> Predictions:
+    """Several predictions as one, its rows in this order."""
+    first = parts[0]
+    whole = Predictions(
+        ids=np.concatenate([p.ids for p in parts]),
+        scores=np.concatenate([p.scores for p in parts]),
+        targets=np.concatenate([p.targets for p in parts if p.targets is not None]),
+        labels=first.labels,
+        task=first.task,
+        logits=None if first.logits is None else np.concatenate([p.logits for p in parts if p.logits is not None]),
+        groups=None if first.groups is None else np.concatenate([p.groups for p in parts if p.groups is not None]),
+    )
+    return whole.take(order)
