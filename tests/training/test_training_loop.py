@@ -474,7 +474,9 @@ def test_checkpoints_by_the_clock_change_no_bit_of_the_training(tmp_path):
     ends = []
     for name, seconds in (("often", 1e-9), ("never", 1e9)):
         model, commits = toy_model(), []
-        checkpoints = Checkpoints(tmp_path / name, run_id="test", at=lambda p, c=commits: c.append(p == "after-complete"))
+        checkpoints = Checkpoints(
+            tmp_path / name, run_id="test", at=lambda p, c=commits: c.append(p == "after-complete")
+        )
         settings = LoopSettings(checkpoint_every=1000, checkpoint_s=seconds)
         trained = fit(model, PLAN, checkpoints=checkpoints, settings=settings)
         ends.append((bits(model), [row.loss for row in trained.history.steps]))

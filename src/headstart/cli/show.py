@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from headstart.base.errors import shown
 from headstart.base.files import to_json
-from headstart.base.progress import Advanced, Event, Finished, Said, Started
+from headstart.base.progress import Advanced, Event, Finished, Measured, Said, Started
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,6 +29,7 @@ class Screen:
         self._progress: Progress | None = None
         self._bars: dict[str, TaskID] = {}
         self._last = 0.0
+        self._numbers: Mapping[str, float] = {}
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Said):
@@ -38,8 +40,10 @@ class Screen:
             self._start(event)
         elif isinstance(event, Advanced):
             self._advance(event)
-        else:
+        elif isinstance(event, Finished):
             self._finish(event)
+        else:
+            self._measure(event)
 
     def _say(self, event: Said) -> None:
         if event.kind == "warning":
@@ -62,6 +66,15 @@ class Screen:
         self._last = now
         if event.what in self._bars:
             self._progress.update(self._bars[event.what], completed=event.done)
+
+    def _measure(self, event: Measured) -> None:
+        """Loss, the last validation's score and speed, beside the bar of their training."""
+        self._numbers = {**self._numbers, **event.values} if event.values else {}
+        if self._progress is None or event.what not in self._bars or time.monotonic() - self._last > 0.05:
+            return  # the bar itself moved a moment ago, or nobody would see the numbers
+        names = {"loss": "loss", "validation_score": "score", "images_per_s": "images/s"}
+        words = [f"{word} {self._numbers[name]:.3g}" for name, word in names.items() if name in self._numbers]
+        self._progress.update(self._bars[event.what], description=f"{event.what}: {', '.join(words)}")
 
     def _finish(self, event: Finished) -> None:
         bar = self._bars.pop(event.what, None)

@@ -33,16 +33,20 @@ def open_log(wish: str) -> Log:
 
     DataError for other words, MissingExtra where a package is missing.
     """
-    kinds = {"csv": CsvLog, "jsonl": JsonlLog, "tensorboard": TensorBoardLog}
     kind, _, place = wish.partition(":")
-    if kind == "mlflow" and place:
-        return MlflowLog(place)
-    if kind not in kinds or not place:
-        raise DataError(
-            f"EN86 --log {shown(wish)}: write csv:PATH, jsonl:PATH, tensorboard:FOLDER or mlflow:URI."
-            f"{did_you_mean(kind, [*kinds, 'mlflow'])}"
-        )
-    return kinds[kind](Path(place))
+    match kind if place else "":
+        case "csv":
+            return CsvLog(Path(place))
+        case "jsonl":
+            return JsonlLog(Path(place))
+        case "tensorboard":
+            return TensorBoardLog(Path(place))
+        case "mlflow":
+            return MlflowLog(place)
+    raise DataError(
+        f"EN86 --log {shown(wish)}: write csv:PATH, jsonl:PATH, tensorboard:FOLDER or mlflow:URI."
+        f"{did_you_mean(kind, ['csv', 'jsonl', 'tensorboard', 'mlflow'])}"
+    )
 
 
 class Logged:
