@@ -153,6 +153,19 @@ def test_a_stopped_training_goes_on_to_the_same_bits(photos, cache, headstart, t
     assert bits(tmp_path / "cut") == bits(tmp_path / "whole")
 
 
+def test_a_log_has_every_step_of_the_saved_model(photos, headstart, tmp_path):
+    """Through the screen, which must take numbers for numbers."""
+    words = ["fit", photos, "--out", tmp_path / "r", "-b", "toy/conv", "--strategy", "last-stages", "--epochs", "1"]
+    code, _, err = headstart(*words, "--log", f"jsonl:{tmp_path / 'log.jsonl'}")
+    assert code == 0, err
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    history = RunFolder(tmp_path / "r").load(LadderRecord).history
+    logged = [row["loss"] for row in rows if row["training"] == "training" and "loss" in row]
+    assert logged == [row.loss for row in history.steps]
+    code, _, err = headstart(*words[:2], "--out", tmp_path / "s", *words[4:], "--log", "jsnol:x")
+    assert code == 2 and "jsonl" in err and not (tmp_path / "s").exists()
+
+
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_a_signal_outside_of_training_ends_with_75_and_the_same_command_goes_on(name, photos, headstart, tmp_path):
     """While pictures are looked at, long before any training."""
