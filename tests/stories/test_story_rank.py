@@ -235,6 +235,21 @@ def test_values_and_labels_are_ranked_by_what_is_explained(tmp_path, few, cache,
     assert found.score == "left-out R²" and -1 < found.candidates[0].probe.value < 1
 
 
+def test_texts_are_ranked_too_but_not_their_layers(tmp_path, cache):
+    from dataclasses import replace
+
+    from headstart.workflow.config import DataConfig
+
+    pytest.importorskip("transformers")
+    rows = [f"the film was {('fine', 'dull')[i % 2]} on day {i},{('good', 'bad')[i % 2]}" for i in range(60)]
+    (tmp_path / "t.csv").write_text("said,label\n" + "\n".join(rows) + "\n")
+    texts = replace(PLAIN, data=DataConfig(text="said", target="label"))
+    found = headstart.rank(tmp_path / "t.csv", "toy/text", config=texts, cache=cache).record
+    assert found.candidates[0].probe.n == 60 and "left-out texts" in found.sentence
+    with pytest.raises(DataError, match="RK11 --layers ranks stages of networks for images, and this data is texts"):
+        headstart.rank(tmp_path / "t.csv", "toy/text", config=replace(texts, layers=True), cache=cache)
+
+
 def test_own_runs_count_unless_they_had_the_same_data(finished, photos):
     runs = finished.parent if not hasattr(finished, "folder") else finished.folder.path.parent
     (found,) = finished_runs(runs)

@@ -129,7 +129,10 @@ def _recommended(result: Result, trials: Trials, words: Words) -> tuple[int, str
         level = "they are" if len(others) > 1 else "it is"
         names = ", ".join(_lane_name(lanes[i]) for i in others[:3])
         return winner, f"Take {name}: {measured}; {names} could still be as good, but {level} not cheaper."
-    return winner, f"Take {name}: {measured}, surely ahead of {_lane_name(lanes[second])} in the combined rank."
+    return winner, (
+        f"Take {name}: {measured}, and it is first in the combined rank of probe, source accuracy and prior, on "
+        f"resampled {words.many} too; next comes {_lane_name(lanes[second])}."
+    )
 
 
 def _after_tuning(result: Result, trials: Trials, words: Words) -> tuple[int, str]:
