@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 from report_page import parsed, words
-from report_runs import VARIANTS, a_curve, a_proof, estimate, proved, worth
+from report_runs import VARIANTS, a_curve, a_plan, a_proof, estimate, proved, worth
 
 from headstart.records.proof import PowerLaw, ProofRecord
 from headstart.records.run import RunFolder
 from headstart.report import html, plots
 from headstart.report.contents import contents
+from headstart.report.plans import plan_words
 from headstart.report.proof import worth_words
 
 
@@ -133,6 +134,12 @@ def test_scores_that_are_not_defined_leave_gaps_and_no_fault(run: RunFolder) -> 
     drawn = str(plots.efficiency(f["curves"], f["lines"], scale, "title"))
     assert drawn.count('class="size transfer"') == 4 and "law" not in drawn
     html.render(contents(run))
+
+
+def test_adapters_stand_beside_blocks_and_low_rank_products_in_layers() -> None:
+    surgery = [{"kind": "adapter", "rank": 8, "where": "all"}, {"kind": "lora", "rank": 4, "where": "attention"}]
+    facts = {f["name"]: f["text"] for f in plan_words(a_plan(surgery=surgery))["facts"]}
+    assert facts["Surgery"] == "adapters of rank 8 beside each block; LoRA of rank 4 in attention layers"
 
 
 def test_words_of_a_record_that_are_not_ours_are_no_class(run: RunFolder) -> None:

@@ -105,9 +105,8 @@ def grown(backbone: Backbone, network: nn.Module, growth: Growth, hidden: Sequen
         "feature_dim": growth.hidden[-1] if growth.hidden else growth.width,
         "parameters": sum(p.numel() for p in network.parameters()),
     }
-    record = replace(backbone.record, expected=len(network.state_dict()), **facts)
     made = GrownArchitecture(backbone.architecture, growth)
-    return Backbone(replace(backbone.card, **facts), network, made, record)
+    return Backbone(replace(backbone.card, **facts), network, made, replace(backbone.record, **facts))
 
 
 def architecture_from(inner: Architecture, changes: Any, *, where: str) -> GrownArchitecture:

@@ -191,6 +191,7 @@ def _head(head: Table) -> str:
 
 def _surgery(surgery: Table) -> str:
     where = f" in {surgery['where']} layers" if surgery.get("where") else ""
+    where = " beside each block" if surgery.get("kind") == "adapter" else where
     return f"{_named(_SURGERY, surgery)} of rank {surgery.get('rank', DASH)}{where}"
 
 
