@@ -47,7 +47,7 @@ MIRRORED = ("textile", "stamps", "fashion")  # sets whose pictures mean the same
 
 
 def measure(bench: Bench) -> Outcome:
-    minutes = 0.1 if bench.small else float(os.environ.get("HEADSTART_BENCH_MINUTES", "3"))
+    minutes = 0.5 if bench.small else float(os.environ.get("HEADSTART_BENCH_MINUTES", "3"))
     seeds = range(1) if bench.small else range(int(os.environ.get("HEADSTART_BENCH_SEEDS", "2")))
     names = os.environ.get("HEADSTART_BENCH_STRATEGIES", ",".join(["auto", *FIXED, *PEERS])).split(",")
     default = (bench.session if bench.small else bench.work) / "strategies-cells.jsonl"
@@ -143,21 +143,31 @@ class Field:
 
     def answers(self, name: str, minutes: float) -> tuple[np.ndarray, float, str]:
         """((n,) whether each test image is named right, seconds of choosing and training, what was done)."""
-        from headstart.features.extract import extract
+        from headstart.base.errors import PlanError
 
         if name in PEERS:
             return self._of_peer(name, minutes)
         backbone, head, words, seconds = self.backbone, self.chosen.head, self.chosen.family, 0.0
         if name != "probe":
-            learnt, seconds = self._learn(name, minutes)
+            began = time.monotonic()
+            try:
+                learnt, seconds = self._learn(name, minutes)
+            except PlanError as problem:  # not one step in the time: what a user is left with is the probe
+                return self._right(backbone, head), time.monotonic() - began, f"the probe, because {problem}"
             words = learnt.record.kept
             if learnt.tuned is not None:
                 backbone, head = learnt.tuned.backbone, learnt.tuned.head
                 words += f", {len(learnt.tuned.history.steps)} steps" if learnt.tuned.history else ""
+        return self._right(backbone, head), seconds, words
+
+    def _right(self, backbone: Any, head: Any) -> np.ndarray:
+        from headstart.features.extract import extract
+
         with self.bench.folder() as cache:
             found = extract(backbone, self.test, cache=cache, only_runner=self.features.record.runner)
         assert len(found.survey.rows) == len(self.test_y), "every test image that could be read once can be read"
-        return head.logits(found.X).argmax(axis=1) == self.test_y, seconds, words
+        right: np.ndarray = head.logits(found.X).argmax(axis=1) == self.test_y
+        return right
 
     def _learn(self, name: str, minutes: float) -> tuple[Any, float]:
         from headstart.base.progress import QUIET

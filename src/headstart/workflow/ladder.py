@@ -384,8 +384,12 @@ class _Climb:
         return len(self.known) / n
 
     def _cost(self, way: Way) -> float:
-        """Seconds of one step, from a few of them; the activations at its border are made on the way, once."""
-        if way.name not in self._costs:
+        """Seconds of one step, from a few of them; the activations at its border are made on the way, once.
+
+        Ways that go through the whole network cost what 'full' does, which is measured first, or a little less.
+        """
+        key = way.name if way.is_cheap else "full"
+        if key not in self._costs:
             train, _ = self.parts[0]
             usual = self._usual(len(train))
             few = usual.batch_size if way.is_cheap else min(SMALL, usual.batch_size)
@@ -396,8 +400,8 @@ class _Climb:
             plain = replace(plan, augment="none")
             tuned = tune(quiet, plain, self.rows[train], self.probes[0], checkpoints=nothing, observer=QUIET)
             assert tuned.history is not None, "a training has a history"
-            self._costs[way.name] = step_seconds(tuned.history) * usual.batch_size / few
-        return self._costs[way.name]
+            self._costs[key] = step_seconds(tuned.history) * usual.batch_size / few
+        return self._costs[key]
 
     def _epochs(self, way: Way, seconds: float) -> float:
         """Passes over a part; what was asked for with --epochs is always enough."""
