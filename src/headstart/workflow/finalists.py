@@ -27,6 +27,8 @@ SHORT = 0.2  # of the steps that a whole training would take
 FEWEST_STEPS = 12  # below, a network has hardly moved
 FOLDS = 4  # a quarter of the rows is held back
 TIME_FOR_STEPS = 0.7  # of a finalist's share; decoding, the head and judging need the rest
+TIME_FOR_COSTING = 0.2  # of a finalist's share, in which its steps are timed
+FORWARD_PASSES = 3  # that a step costs at least
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +70,9 @@ def short_fine_tunes(runners: Sequence[Runner], rows: np.ndarray, course: Course
     names, found, notes = [], [], []
     for number, runner in enumerate(runners):
         seconds = course.deadline.left / (len(runners) - number)
+        if seconds <= 0:
+            notes.append(f"no time was left to fine-tune {', '.join(shown(r.name) for r in runners[number:])}")
+            break
         with Interruption() as interruption:
             try:
                 trial = fine_tuned(runner, rows, train, held, seconds, course)
@@ -80,7 +85,6 @@ def short_fine_tunes(runners: Sequence[Runner], rows: np.ndarray, course: Course
             raise Stopped(f"{interruption.asked}: stopped. Go on with the same command: features are in the cache.")
         if isinstance(trial, str):
             notes.append(trial)
-            course.observer(Said(trial))
             continue
         names.append(runner.name)
         found.append(trial)
@@ -117,6 +121,11 @@ def fine_tuned(
         tuning=TuneConfig(strategy=STRATEGY, options=Options(augment="none")), seed=course.seed, device=course.device
     )
     backbone = load(runner.candidate, plain, {"loading": 0.0})
+    whole = plan_of(backbone, config.tuning, len(train), course.known.task.outputs)
+    fewest = min(FEWEST_STEPS, whole.steps)
+    least = FORWARD_PASSES * whole.batch_size / runner.images_per_s
+    if fewest * least > TIME_FOR_STEPS * seconds:
+        return _too_short(runner, f"at least {least:.1f}", seconds, fewest)
     features = features_by(backbone, runner, rows, course)
     known = course.known.take(rows).seeing(features.X)
     keys = [features.survey.keys[i] for i in range(len(rows))]
@@ -133,23 +142,27 @@ def fine_tuned(
     )
     chosen = choose_head(known.take(train), Rules(FOLDS, None, "none", course.seed, ("ridge",)))
     probe = chosen.head.scaled(chosen.temperature)
-    whole = plan_of(backbone, config.tuning, len(train), known.task.outputs)
 
     def of(steps: int) -> TuneConfig:
         return replace(config.tuning, epochs=steps * whole.batch_size / len(train), batch_size=whole.batch_size)
 
-    costing = tune(ground, plan_of(backbone, of(COSTED), len(train), known.task.outputs), train, probe)
+    few = plan_of(backbone, of(COSTED), len(train), known.task.outputs)
+    costing = tune(ground, few, train, probe, seconds=TIME_FOR_COSTING * seconds)
     assert costing.history is not None, "a training has a history"
     cost = step_seconds(costing.history)
     steps = min(round(share * whole.steps), int(TIME_FOR_STEPS * deadline.left / max(cost, 1e-6)))
-    if steps < min(FEWEST_STEPS, whole.steps):
-        return (
-            f"{shown(runner.name)} was not fine-tuned: a step takes {cost:.1f} s, so {max(0.0, deadline.left):.0f} s "
-            f"are too few for {FEWEST_STEPS} of them"
-        )
+    if steps < fewest:
+        return _too_short(runner, f"{cost:.1f}", deadline.left, fewest)
     plan = plan_of(backbone, of(steps), len(train), known.task.outputs)
     tuned = tune(ground, plan, train, probe, seconds=max(1.0, deadline.left))
     return _fares(ground, logits_of(ground, tuned, held), held)
+
+
+def _too_short(runner: Runner, cost: str, left: float, steps: int) -> str:
+    return (
+        f"{shown(runner.name)} was not fine-tuned: a step takes {cost} s, so {max(0.0, left):.0f} s are too few for "
+        f"{steps} of them"
+    )
 
 
 def _fares(ground: Ground, logits: np.ndarray, held: np.ndarray) -> np.ndarray:
