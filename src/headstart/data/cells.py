@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from numbers import Real
 from typing import Any, Literal, get_args
@@ -190,6 +190,20 @@ def word(cell: Any) -> str:
     if isinstance(cell, Real) and not isinstance(cell, int) and float(cell).is_integer():
         return str(int(float(cell)))
     return cell if type(cell) is str else str(cell)
+
+
+def in_words(value: Any, kind: Kind) -> str:
+    """A parsed cell for people; '–' for a missing one."""
+    if kind == "category":
+        return value or "–"
+    if math.isnan(value):
+        return "–"
+    if kind == "date":
+        when = _EPOCH + timedelta(seconds=float(value))
+        return when.strftime("%Y-%m-%d" if value % 86_400 == 0 else "%Y-%m-%d %H:%M")
+    if kind == "boolean":
+        return "yes" if value else "no"
+    return f"{value:.6g}"
 
 
 # ------------------------------------------------------------------------------------------------------ whole columns

@@ -134,12 +134,17 @@ def of_rows(backbone: Backbone, rows: Sequence[Row], seen: Survey, start: float)
 
 def features_of_rows(backbone: Backbone, rows: Sequence[Row]) -> np.ndarray:
     """(n, D) float32 of rows of a table."""
+    assert isinstance(backbone.card.input, VectorSpec), "a network for rows"
+    return through_network(backbone, encode(rows, backbone.card.input.columns))
+
+
+def through_network(backbone: Backbone, encoded: np.ndarray) -> np.ndarray:
+    """(n, D) float32 of (n, E) rows that are encoded already."""
     from headstart.features.runners.torch import TorchRunner
 
-    assert isinstance(backbone.card.input, VectorSpec), "a network for rows"
-    if not len(rows):
+    if not len(encoded):
         return np.zeros((0, backbone.card.feature_dim), np.float32)
-    return run_all(TorchRunner(backbone, batch=ROWS_AT_ONCE), encode(rows, backbone.card.input.columns))
+    return run_all(TorchRunner(backbone, batch=ROWS_AT_ONCE), encoded)
 
 
 def check_modality(card: BackboneCard, modality: str) -> None:

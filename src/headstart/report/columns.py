@@ -32,6 +32,8 @@ def _column(column: ColumnRecord) -> dict[str, Any]:
     if column.kind == "category":
         more = column.values - len(column.examples)
         holds = ", ".join(column.examples) + (f" and {more:,} more" if more > 0 else "")
+    elif column.kind == "boolean":
+        holds = f"more often {column.middle}"
     else:
         holds = f"{column.low} to {column.high}, middle {column.middle}"
     return {**to_dict(column), "kind": KINDS.get(column.kind, column.kind), "holds": holds}

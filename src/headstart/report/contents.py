@@ -232,6 +232,8 @@ def _split_words(split: SplitRecord, words: Words) -> dict[str, Any]:
 def _samples(records: Records) -> list[dict[str, Any]]:
     """A few pictures of each class, fewer where there are many classes."""
     pictures = records.pictures
+    if records.audit is not None and records.audit.modality == "vector":
+        return []  # the section on columns says what is in it
     names = [n for n in pictures.samples if pictures.ids_of(n)]
     each = max(1, min(4, MOST_PICTURES // (2 * max(1, len(names)))))
     return [{"name": n, "pictures": [pictures.of(i) for i in pictures.ids_of(n)[:each]]} for n in names[:MOST_PICTURES]]
@@ -267,7 +269,7 @@ def _findings(findings: Sequence[Finding], pictures: Pictures) -> list[dict[str,
         return SEVERITIES.index(finding.severity) if finding.severity in SEVERITIES else len(SEVERITIES)
 
     return [
-        {**to_dict(f), "pictures": [pictures.of(i) for i in f.ids[:6] if pictures.has(i)]}
+        {**to_dict(f), "pictures": [pictures.of(i) for i in f.ids[:6] if pictures.is_shown(i)]}
         for f in sorted(findings, key=order)
     ]
 
@@ -301,7 +303,7 @@ def features(records: Records) -> dict[str, Any] | None:
         return None
     return {
         "backbone": _backbone(run.backbone) if run.backbone else None,
-        "runner": _runner(run.features) if run.features else None,
+        "runner": _runner(run.features) if run.features and run.features.key else None,
         "is_tuned": changed_network(records.ladder),
     }
 

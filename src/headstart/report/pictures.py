@@ -14,6 +14,7 @@ from headstart.report.privacy import Picture
 
 LARGEST = 256 * 1024  # characters of one data URI
 LONGEST = 2000  # characters of one text
+MOST_CELLS = 50  # of one row
 LEVELS = 3  # strengths of a mark
 FAINTEST = 0.02  # a change of the score that is worth a mark
 _IMAGE = re.compile(r"data:image/(?:jpeg|png|webp|gif);base64,[A-Za-z0-9+/]+={0,2}")
@@ -44,7 +45,7 @@ class Pictures:
         """name; shown, seen (None for a picture that is missing or is not an image); text and its marks.
 
         text: None where there is none.  marks: parts of it with a level from -3 (speaks against what was answered) to
-        3 (speaks for it); [] where it was not looked into.
+        3 (speaks for it); [] where it was not looked into.  cells: (column, cell) of a row of a table.
         """
         entry = self.pictures.get(id)
         entry = entry if isinstance(entry, dict) else {}
@@ -55,10 +56,15 @@ class Pictures:
             "seen": _checked(entry.get("seen")),
             "text": text if isinstance(text, str) and len(text) <= LONGEST else None,
             "marks": _marks(entry.get("marks")),
+            "cells": _cells(entry.get("cells")),
         }
 
     def has(self, id: str) -> bool:
         return id in self.pictures
+
+    def is_shown(self, id: str) -> bool:
+        """Whether it can stand in a strip beside others: a picture or a text, not a row of a table."""
+        return self.has(id) and not self.of(id)["cells"]
 
     def ids_of(self, name: str) -> list[str]:
         ids = self.samples.get(name, [])
@@ -73,6 +79,12 @@ def _marks(found: Any) -> list[dict[str, Any]]:
         return []
     largest = max((abs(weight) for _, weight in found), default=0.0)
     return [{"text": part, "level": 0 if abs(w) < FAINTEST else round(LEVELS * w / largest)} for part, w in found]
+
+
+def _cells(found: Any) -> list[list[str]]:
+    if not isinstance(found, list) or len(found) > MOST_CELLS:
+        return []
+    return [c for c in found if isinstance(c, list) and len(c) == 2 and all(isinstance(t, str) for t in c)]
 
 
 def _checked(uri: Any) -> Picture | None:

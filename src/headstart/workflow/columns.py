@@ -14,6 +14,7 @@ from headstart.base.progress import QUIET, Observer, track
 from headstart.data.rows import Row
 from headstart.evaluation.baselines import compare
 from headstart.inputs.columns import encode, learn_columns
+from headstart.inputs.spec import VectorSpec
 from headstart.records.columns import NetworkTrial
 from headstart.records.estimate import Estimate
 from headstart.records.evaluation import Baseline
@@ -39,21 +40,19 @@ class OnColumns:
     held_out: Predictions
     seconds: float
 
-    def predict(self, rows: Sequence[Row], known: Known) -> Predictions:
-        """What it says of other rows; known: their targets and names (its features are not looked at)."""
-        return self.judge(rows, known)[0]
-
     def judge(self, rows: Sequence[Row], known: Known) -> tuple[Predictions, Predictions]:
-        """The same with the temperature and without it."""
-        logits = self.chosen.head.logits(self.features(rows))
+        """What it says of other rows, with the temperature and without it; known: their targets and names."""
+        spec = self.backbone.card.input
+        assert isinstance(spec, VectorSpec), "a network on columns"
+        return self.of_encoded(encode(rows, spec.columns), known)
+
+    def of_encoded(self, X: np.ndarray, known: Known) -> tuple[Predictions, Predictions]:
+        """The same for rows that are encoded already, (n, E)."""
+        from headstart.features.extract import through_network
+
+        logits = self.chosen.head.logits(through_network(self.backbone, X))
         made = judgement(replace(known, task=self.task), logits / self.chosen.temperature, logits)
         return made.after, made.before
-
-    def features(self, rows: Sequence[Row]) -> np.ndarray:
-        """(n, D) float32."""
-        from headstart.features.extract import features_of_rows
-
-        return features_of_rows(self.backbone, rows)
 
 
 def choose_network(
@@ -80,7 +79,9 @@ def choose_network(
     ]
     best = _best(tried, rules)
     beside = [_compared(best, one, rules) for one in tried]
-    kept = next(i for i, b in enumerate(beside) if not b.gain.low > 0)  # candidates stand from simple to rich
+    simplest = next(one for one, b in zip(tried, beside, strict=True) if not b.gain.low > 0)  # from simple to rich
+    # A logarithm is no richer than what it is taken of: on one network the better of the two is kept.
+    kept = tried.index(_best([one for one in tried if one.backbone is simplest.backbone], rules))
     trials = tuple(_trial(one, b, is_kept=i == kept) for i, (one, b) in enumerate(zip(tried, beside, strict=True)))
     reason = _reason(trials, kept, tried.index(best), beside[kept].reference)
     if rules.balance == "none" or known.task.name != "classification":

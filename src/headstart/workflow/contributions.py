@@ -6,16 +6,18 @@ not what causes the target: of two columns that tell the same, each seems worth 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from headstart.base.progress import QUIET, Observer, track
 from headstart.base.seeds import stream
-from headstart.data.rows import Frame, Row, column_of
+from headstart.data.rows import Row
 from headstart.evaluation.intervals import Resamples, paired_difference
-from headstart.evaluation.scores import LOWER_IS_BETTER, resampled, score
+from headstart.evaluation.scores import LOWER_IS_BETTER, score
+from headstart.inputs.columns import encode, places_of
+from headstart.inputs.spec import VectorSpec
 from headstart.records.columns import Contribution
 from headstart.records.predictions import Predictions
 from headstart.workflow.columns import Judge, joined
@@ -38,15 +40,23 @@ def contributions(
 ) -> tuple[Contribution, ...]:
     """The largest first. judges: models with the rows they have not seen; metric: what the loss is measured in."""
     judges = _fewer(judges, seed)
-    whole = _said(judges, rows, known, None, 0, seed)
+    order = np.argsort(np.concatenate([judge.at for judge in judges]), kind="stable")
+    seen = [_Seen(judge, rows, known) for judge in judges]
+    whole = joined([one.said(one.X) for one in seen], order)
     assert whole.targets is not None, "judged rows have targets"
     drawn = Resamples(len(whole), resamples, seed, whole.groups)
+    weights = drawn.matrix()  # drawn once: drawing costs more than scoring
     sign = -1 if metric in LOWER_IS_BETTER else 1
-    value, spread = _scored(whole, metric, drawn)
+    value, spread = _scored(whole, metric, weights)
     found = []
     names = list(rows[0].frame.kinds)[:MOST_COLUMNS]
     for name in track(names, observer, "what each column is worth", unit="columns"):
-        parts = [_scored(_said(judges, rows, known, name, i, seed), metric, drawn) for i in range(SHUFFLES)]
+        parts = [
+            _scored(
+                joined([one.shuffled(name, stream(seed, "shuffle", name, i)) for one in seen], order), metric, weights
+            )
+            for i in range(SHUFFLES)
+        ]
         shuffled = float(np.mean([v for v, _ in parts]))
         theirs = np.mean([r for _, r in parts], axis=0)
         loss = paired_difference(
@@ -54,6 +64,25 @@ def contributions(
         )
         found.append(Contribution(name, loss))
     return tuple(sorted(found, key=lambda c: -c.loss.value))
+
+
+class _Seen:
+    """A judge's rows, encoded once: to shuffle a column is to shuffle its parts."""
+
+    def __init__(self, judge: Judge, rows: Sequence[Row], known: Known) -> None:
+        spec = judge.model.backbone.card.input
+        assert isinstance(spec, VectorSpec), "a model on columns"
+        self.model, self.known = judge.model, known.take(judge.at)
+        self.places = places_of(spec.columns)
+        self.X = encode([rows[at] for at in judge.at], spec.columns)
+
+    def shuffled(self, name: str, rng: np.random.Generator) -> Predictions:
+        X, at = self.X.copy(), self.places[name]
+        X[:, at] = X[rng.permutation(len(X)), at]
+        return self.said(X)
+
+    def said(self, X: np.ndarray) -> Predictions:
+        return self.model.of_encoded(X, self.known)[0]
 
 
 def _fewer(judges: Sequence[Judge], seed: int) -> list[Judge]:
@@ -69,29 +98,7 @@ def _fewer(judges: Sequence[Judge], seed: int) -> list[Judge]:
     return chosen
 
 
-def _said(
-    judges: Sequence[Judge], rows: Sequence[Row], known: Known, shuffled: str | None, time: int, seed: int
-) -> Predictions:
-    """What the judges say of their rows, with one column shuffled among the rows of each."""
-    parts = []
-    for i, judge in enumerate(judges):
-        theirs: list[Row] = [rows[at] for at in judge.at]
-        if shuffled is not None:
-            order = stream(seed, "shuffle", shuffled, time, i).permutation(len(theirs))
-            theirs = list(_with_shuffled(theirs, shuffled, order))
-        parts.append(judge.model.predict(theirs, known.take(judge.at)))
-    return joined(parts, np.argsort(np.concatenate([judge.at for judge in judges]), kind="stable"))
-
-
-def _with_shuffled(rows: Sequence[Row], name: str, order: np.ndarray) -> Iterator[Row]:
-    frame = rows[0].frame
-    columns = {n: column_of(rows, n) for n in frame.kinds}
-    columns[name] = columns[name][order]
-    made = Frame(columns, frame.kinds, frame.where, [str(i) for i in range(len(rows))])
-    return (Row(made, i) for i in range(len(rows)))
-
-
-def _scored(said: Predictions, metric: str, drawn: Resamples) -> tuple[float, np.ndarray]:
+def _scored(said: Predictions, metric: str, weights: np.ndarray) -> tuple[float, np.ndarray]:
     assert said.targets is not None, "judged rows have targets"
     value = score(said.task, said.targets, said.scores, [metric])[metric][0]
-    return float(value), resampled(said.task, said.targets, said.scores, [metric], drawn)[metric]
+    return float(value), score(said.task, said.targets, said.scores, [metric], weights)[metric]

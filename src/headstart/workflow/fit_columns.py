@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from headstart.base.errors import PlanError
 from headstart.base.files import write_bytes, write_json
 from headstart.base.progress import Observer, Said, track
 from headstart.data.audit import audit
+from headstart.data.cells import in_words
 from headstart.data.dataset import Dataset
 from headstart.data.looks import look_for
 from headstart.data.rows import Row, column_of
@@ -193,10 +193,11 @@ def _keep(
     divided: SplitRecord,
 ) -> Run:
     """The model saved, loaded back and compared; the page written."""
+    from headstart.features.extract import features_of_rows
     from headstart.workflow.keeping import Page, check_saved, report_examples, save_model
 
     rows = list(dataset.values)
-    seen = replace(known, X=kept.features(rows), task=kept.task)
+    seen = replace(known, X=features_of_rows(kept.backbone, rows), task=kept.task)
     features = FeatureRecord("", "torch-f32", (), len(rows), 0, 0.0, {})
     with clock("saving the model"):
         seal = save_model(
@@ -247,16 +248,6 @@ def describe(column: Column, rows: Sequence[Row]) -> ColumnRecord:
         )
     known = values[~np.isnan(values)]
     ends = np.quantile(known, (0, 0.5, 1)).tolist() if len(known) else [np.nan] * 3
-    low, middle, high = (_in_words(v, column.kind) for v in ends)
+    low, middle, high = (in_words(v, column.kind) for v in ends)
     missing, values_held = int(np.isnan(values).sum()), len(np.unique(known))
     return ColumnRecord(column.name, column.kind, len(column.parts), missing, values_held, low, middle, high)
-
-
-def _in_words(value: float, kind: str) -> str:
-    if value != value:  # noqa: PLR0124 - NaN
-        return "–"
-    if kind == "date":
-        return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%d")
-    if kind == "boolean":
-        return "yes" if value else "no"
-    return f"{value:.6g}"

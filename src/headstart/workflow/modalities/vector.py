@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from headstart.data.cells import in_words
 from headstart.data.dataset import Dataset
 from headstart.data.looks import Look
 from headstart.data.rows import Row
@@ -16,6 +17,7 @@ from headstart.workflow.modalities.evidence import Shown
 from headstart.workflow.modalities.rivals import linear, predicted
 
 MOST_CELLS = 12  # of a row on the page
+LONGEST = 60  # characters of one
 
 
 class VectorEvidence:
@@ -35,10 +37,5 @@ class VectorEvidence:
 
 def cells_of(row: Row) -> list[tuple[str, str]]:
     """(column, cell) in words for the first columns; '–' for what is missing."""
-    return [(name, _in_words(value)) for name, value in list(row.cells.items())[:MOST_CELLS]]
-
-
-def _in_words(value: Any) -> str:
-    if isinstance(value, str):
-        return value[:60] or "–"
-    return "–" if np.isnan(value) else f"{value:.6g}"
+    kinds = row.frame.kinds
+    return [(name, in_words(value, kinds[name])[:LONGEST]) for name, value in list(row.cells.items())[:MOST_CELLS]]
