@@ -13,7 +13,8 @@ from headstart.base.errors import EnvironmentFault, MissingExtra, NotInCatalogue
 def test_find_filters_by_every_condition():
     small = catalogue.find(modality="image", max_parameters=5_000_000, licence="apache", here=True)
     assert small and all(c.parameters <= 5_000_000 and "apache" in c.licence.lower() and c.weights.here for c in small)
-    assert not catalogue.find(modality="text")
+    assert {c.modality for c in catalogue.find(modality="text")} == {"text"}
+    assert not catalogue.find(modality="smell")
     assert len(catalogue.find()) == len(catalogue.cards())
 
 

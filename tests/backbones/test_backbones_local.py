@@ -214,8 +214,8 @@ def test_settings_that_make_no_network_or_too_large_a_one_are_refused(tmp_path, 
 
 
 def test_unknown_kinds_of_transformers_are_named(tmp_path):
-    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(DataError, match="model_type 'bert' is not one that is read here"):
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(DataError, match="model_type 'llama' is not one that is read here"):
         catalogue.load(f"file:{tmp_path}")
 
 

@@ -173,3 +173,19 @@ def test_what_does_not_go_together_is_said_before_any_work(words, code, headstar
 def test_a_table_of_texts_without_the_option_is_told_of_it(headstart, tmp_path):
     code, _, err = headstart("fit", write(tmp_path / "r.csv", reviews(20)), "--out", tmp_path / "run")
     assert code == 2 and "for texts: --text review" in err
+
+
+def test_few_examples_of_each_class_learn_and_the_same_rows_judge(cache, tmp_path):
+    rows = reviews(120)
+    runs = []
+    for most in (2, 8):
+        config = hs.FitConfig(
+            data=DataConfig(text=""), backbone="toy/text", random_baseline="off", examples_per_class=most
+        )
+        out = tmp_path / str(most)
+        runs.append(hs.fit([r[0] for r in rows], [r[1] for r in rows], out=out, config=config, cache=cache))
+        split = json.loads((out / "split.json").read_text())
+        assert split["counts_train"] == {"bad": most, "good": most}
+        assert f"{2 * most} learn, at most {most} of each class, and {96 - 2 * most} are left out" in split["reason"]
+        assert not set(split["train"]) & set(split["test"])
+    assert list(runs[0].predictions.ids) == list(runs[1].predictions.ids)

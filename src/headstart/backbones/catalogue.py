@@ -13,11 +13,19 @@ from headstart.backbones.sources.source import Request, Source, not_in_catalogue
 from headstart.backbones.sources.timm import TimmSource
 from headstart.backbones.sources.torchvision import TorchvisionSource
 from headstart.backbones.sources.toy import ToySource
+from headstart.backbones.sources.words import WordsSource
 
 if TYPE_CHECKING:
     from headstart.backbones.backbone import Backbone
 
-SOURCES: tuple[Source, ...] = (PackageSource(), TimmSource(), TorchvisionSource(), LocalSource(), ToySource())
+SOURCES: tuple[Source, ...] = (
+    PackageSource(),
+    TimmSource(),
+    TorchvisionSource(),
+    LocalSource(),
+    WordsSource(),
+    ToySource(),
+)
 
 
 class Catalogue:

@@ -173,7 +173,7 @@ def _architecture(folder: Path, manifest: Manifest) -> Architecture:
 
 
 def _reads_texts(folder: Path, manifest: Manifest, spec: TextSpec, where: str) -> Architecture:
-    from headstart.backbones.sources import text_transformers
+    from headstart.backbones.sources import text_transformers, words
     from headstart.inputs.text import digest
 
     with open_plain_file(folder, TOKENIZER) as file:
@@ -181,6 +181,8 @@ def _reads_texts(folder: Path, manifest: Manifest, spec: TextSpec, where: str) -
     if digest(tokenizer) != spec.tokenizer:
         raise DataError(f"{shown(folder / TOKENIZER)} is not the tokenizer that the model was made with.")
     config = read_json_file(folder, CONFIG)
+    if manifest.opens_with == "headstart" and isinstance(config, Mapping) and config.get("kind") == "words":
+        return words.architecture_from(config, tokenizer, where=where)
     if manifest.opens_with != "transformers" or not isinstance(config, Mapping):
         raise DataError(f"{where}: networks of '{manifest.opens_with}' for texts cannot be built by this headstart.")
     return text_transformers.architecture_from(config, tokenizer, where=where)

@@ -342,6 +342,7 @@ def _without_headstart(manifest: Manifest) -> str:
         ("torchvision", "image"): _torchvision_lines,
         ("transformers", "image"): _transformers_lines,
         ("transformers", "text"): _text_lines,
+        ("headstart", "text"): _words_lines,
     }.get((manifest.opens_with, modality_of(manifest.input)))
     if code is None:
         return _headstart_alone(manifest)
@@ -453,6 +454,25 @@ if model.config.headstart_pooling == "cls":
 outputs = features @ head["{manifest.head.weight}"].T + head["{manifest.head.bias}"]
 names = json.load(open("./labels.json", encoding="utf-8"))
 print(dict(zip(names, outputs{_TO_SCORES[manifest.task.name]}[0].tolist())))
+"""
+
+
+def _words_lines(manifest: Manifest) -> str:
+    return f"""
+import json
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+import torch
+
+tensors, config = load_file("./model.safetensors"), json.load(open("./config.json", encoding="utf-8"))
+words = torch.tensor(Tokenizer.from_file("./tokenizer.json").encode("Your text.").ids)
+words = words[words < config["count"]]  # the last number is that of unknown words
+rank = torch.arange(1, config["count"] + 1, dtype=torch.float64)
+share = 1 / (rank * (1 / rank).sum())
+weights = (1e-3 / (1e-3 + share) if config["pooling"] == "sif" else torch.ones_like(share)).float()[words, None]
+features = (tensors["words.weight"][words] * weights).sum(0) / weights.sum(0).clamp(min=1e-6)
+outputs = features @ tensors["{manifest.head.weight}"].T + tensors["{manifest.head.bias}"]
+print(dict(zip(config["label_names"], outputs{_TO_SCORES[manifest.task.name]}.tolist())))
 """
 
 

@@ -55,6 +55,14 @@ def fit(
     test_share: Annotated[
         float, typer.Option("--test-share", help="Share of the examples that judge.", rich_help_panel=_EVIDENCE)
     ] = 0.2,
+    examples_per_class: Annotated[
+        int | None,
+        typer.Option(
+            "--examples-per-class",
+            help="Learn from at most so many of each class; the rest is left out.",
+            rich_help_panel=_EVIDENCE,
+        ),
+    ] = None,
     random_baseline: Annotated[
         str,
         typer.Option(
@@ -178,6 +186,7 @@ def fit(
         balance=one_of("--balance", balance, get_args(Balance)),
         metric=metric,
         test_share=test_share,
+        examples_per_class=examples_per_class,
         random_baseline=one_of("--random-baseline", random_baseline, ("auto", "full", "off")),
         prove=prove,
         seed=seed,

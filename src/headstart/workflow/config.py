@@ -103,6 +103,7 @@ class FitConfig:
 
     structure: how the network is changed before anything is learnt.  tuning: what comes after the frozen probe.
     weights: local file for the backbone's parameters.  test_share: of the examples, sealed until the end.
+    examples_per_class: most that learn of each class; the rest of those that may is left out. None: all of them.
     folds: of the cross-validation that chooses.  resamples: of the bootstrap.
     random_baseline: compare with a randomly initialised copy ('full' on all examples, 'auto' on a subsample).
     prove: also train from scratch and measure how many labels the transfer was worth; takes some six times as long.
@@ -116,6 +117,7 @@ class FitConfig:
     balance: Balance = "auto"
     metric: str | None = None
     test_share: float = 0.2
+    examples_per_class: int | None = None
     folds: int = 5
     resamples: int = 1000
     random_baseline: Literal["auto", "full", "off"] = "auto"
@@ -128,6 +130,10 @@ class FitConfig:
     def __post_init__(self) -> None:
         if not 0 < self.test_share < 1:
             raise DataError(f"CF23 test_share is {self.test_share}; it is a share of the examples, between 0 and 1.")
+        if self.examples_per_class is not None and self.examples_per_class < 1:
+            raise DataError(
+                f"CF23 examples_per_class is {self.examples_per_class}; at least 1 of each class must learn."
+            )
         if self.folds < 2:
             raise DataError(f"CF23 folds is {self.folds}; cross-validation needs at least 2.")
         if self.resamples < 100:

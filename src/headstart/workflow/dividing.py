@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from headstart.base.errors import PlanError
+from headstart.base.seeds import stream
 from headstart.data.dataset import Dataset
 from headstart.data.split import SealedRows, split
 from headstart.records.audit import Audit, SplitRecord
@@ -23,7 +25,8 @@ def divide(
     """Positions that learn, the sealed others, and the record of it; positions refer to ``known``."""
     given = usable.splits if any(usable.splits) else None
     n = len(known)
-    if given is None and n < FEW:
+    few_shot = config.examples_per_class
+    if given is None and n < FEW and few_shot is None:
         rows, test = np.arange(n), np.zeros(0, np.int64)
         how = "cross-validation"
         reason = (
@@ -40,6 +43,8 @@ def divide(
             if given is not None
             else f"{len(test)} of {n} examples are sealed until the end; duplicates and groups stay on one side"
         )
+    if few_shot is not None:
+        rows, reason = _few_of_each(known, rows, few_shot, config.seed, reason)
     record = SplitRecord(
         how=how,
         reason=reason,
@@ -52,6 +57,19 @@ def divide(
         seed=config.seed,
     )
     return rows, SealedRows(test), record
+
+
+def _few_of_each(known: Known, rows: np.ndarray, most: int, seed: int, reason: str) -> tuple[np.ndarray, str]:
+    """Up to ``most`` of each class among the rows that may learn, drawn by the seed; the rest is in no part.
+
+    The rows that judge are the same for every ``most``, so that runs with 1, 2, 4, … can be compared.
+    """
+    if known.task.name != "classification":
+        raise PlanError(f"PL83 --examples-per-class counts classes; a {known.task.name} task has none. Leave it out.")
+    order = stream(seed, "examples per class").permutation(rows)
+    chosen = np.sort(np.concatenate([order[known.y[order] == k][:most] for k in range(known.task.outputs)]))
+    left = len(rows) - len(chosen)
+    return chosen, f"{reason}; of the others {len(chosen)} learn, at most {most} of each class, and {left} are left out"
 
 
 def counts(dataset: Dataset, rows: Sequence[int] | np.ndarray) -> dict[str, int]:

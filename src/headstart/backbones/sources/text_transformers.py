@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -67,6 +68,7 @@ class TextArchitecture:
         kind: Any = AutoModel._model_mapping[type(config)]
         without = {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(kind).parameters else {}
         network = AutoModel.from_config(config, trust_remote_code=False, **without)
+        network.loss_type = "ForSequenceClassification"  # never used; without one, a tracer that looks at it warns
         if classes:
             network.classifier = torch.nn.Linear(config.hidden_size, classes)
         return network
@@ -107,10 +109,7 @@ class TextArchitecture:
         return {"tokenizer.json": self.tokenizer, "tokenizer_config.json": self._tokenizer_config(spec)}
 
     def _tokenizer_config(self, spec: TextSpec) -> dict[str, Any]:
-        config = self._config()
-        number = config.pad_token_id
-        added = parse_json(self.tokenizer, where="tokenizer.json").get("added_tokens") or []
-        pad = next((t["content"] for t in added if t.get("id") == number), None)
+        pad = _special(self.tokenizer).get(self._config().pad_token_id)
         return {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "model_max_length": spec.window,
@@ -147,6 +146,18 @@ class TextArchitecture:
             return AutoConfig.for_model(self.name, **dict(self.settings))
         except StrictDataclassError as error:  # is no ValueError, though it says which value is wrong
             raise ValueError(str(error)) from error
+
+
+@lru_cache(maxsize=4)
+def _special(tokenizer: str) -> dict[Any, str]:
+    """Number → special token of a tokenizer.json."""
+    content = parse_json(tokenizer, where="tokenizer.json")
+    added = content.get("added_tokens") or [] if isinstance(content, Mapping) else None
+    if not isinstance(added, list) or not all(
+        isinstance(t, Mapping) and isinstance(t.get("content"), str) for t in added
+    ):
+        raise DataError("CK24 tokenizer.json cannot be read: its added_tokens are no list of tokens.")
+    return {token.get("id"): token["content"] for token in added}
 
 
 def is_text(config: Mapping[str, Any]) -> bool:

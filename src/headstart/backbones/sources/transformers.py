@@ -46,6 +46,7 @@ DROPPED = frozenset(  # written by every save, of no use for building
     ]
 )
 _LARGEST_SETTING = 2**16
+_LARGEST_VOCABULARY = 2**20
 _ASKS_FOR_CODE = re.compile(r"auto_map|_target_|trust_remote_code|_attn_implementation.*|quantization_config")
 
 
@@ -210,5 +211,5 @@ def check_plain(value: Any, where: str, key: str = "") -> None:
     elif isinstance(value, list):
         for inner in value:
             check_plain(inner, where)
-    elif isinstance(value, int) and abs(value) > _LARGEST_SETTING:
+    elif isinstance(value, int) and abs(value) > (_LARGEST_VOCABULARY if key == "vocab_size" else _LARGEST_SETTING):
         raise Refused(f"CF20 {where}: '{shown(key)}' is {shown(value)[:40]}; no network has that size. Refused.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +20,8 @@ from headstart.workflow.modalities.evidence import Shown
 
 LONGEST = 600  # characters of a text on the page
 MARKED = 8  # worst mistakes whose words are marked
-PARTS = 40  # parts at most that one text is divided into for that
+PARTS = 30  # parts at most that one text is divided into for that
+SECONDS = 10.0  # after which no further mistake is looked into
 
 
 class TextEvidence:
@@ -42,8 +44,9 @@ class TextEvidence:
                 except (BadExample, OSError):
                     continue
         found: dict[str, dict[str, Any]] = {name: {"text": clipped(text)} for name, text in texts.items()}
+        start = time.monotonic()
         for name, output in list(shown.mistakes)[:MARKED]:
-            if name in texts:
+            if name in texts and time.monotonic() - start < SECONDS:
                 found[name]["marks"] = marks(found[name]["text"], output, shown)
         return found
 
