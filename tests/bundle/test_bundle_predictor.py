@@ -186,7 +186,8 @@ def test_a_runner_that_this_machine_lacks_is_replaced_by_float32_and_said(toy, t
     predictor = load(tmp_path / "m")
     scores = predictor.scores_of_prepared(noise(2))
     assert "torch-bf16-nhwc-tpu" in predictor.note and predictor.runner == "torch-f32"
-    np.testing.assert_allclose(scores, load(tmp_path / "m", precision="float32").scores_of_prepared(noise(2)), atol=1e-6)
+    plain = load(tmp_path / "m", precision="float32")
+    np.testing.assert_allclose(scores, plain.scores_of_prepared(noise(2)), atol=1e-6)
 
 
 @pytest.mark.openvino

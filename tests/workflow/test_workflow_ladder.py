@@ -1,6 +1,5 @@
 """The ladder: its pieces, and climbs of a toy network that are interrupted; tests/stories climbs as users do."""
 
-import json
 import math
 import os
 import signal
