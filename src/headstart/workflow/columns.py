@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -11,11 +12,12 @@ import numpy as np
 
 from headstart.adapt.heads.choose import Chosen
 from headstart.base.progress import QUIET, Observer, track
-from headstart.data.rows import Row
+from headstart.data.cells import in_words
+from headstart.data.rows import Row, column_of
 from headstart.evaluation.baselines import compare
-from headstart.inputs.columns import encode, learn_columns
+from headstart.inputs.columns import Column, encode, learn_columns
 from headstart.inputs.spec import VectorSpec
-from headstart.records.columns import NetworkTrial
+from headstart.records.columns import ColumnRecord, NetworkTrial
 from headstart.records.estimate import Estimate
 from headstart.records.evaluation import Baseline
 from headstart.records.predictions import Predictions
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from headstart.backbones.backbone import Backbone
 
 SKEWED = 1.0  # skewness of a positive target from which its logarithm is tried
+EXAMPLES = 3  # names of a category that the record shows
+FINER = {"classification": "log_loss", "multilabel": "log_loss", "regression": "mae"}
 FAMILIES = ("ridge", "lda", "logistic")  # heads that make sense on columns
 
 
@@ -67,7 +71,8 @@ def choose_network(
     """(the one to keep, the table of what was tried, the reason in words).
 
     rows: that learn; everything is measured on them alone.  known: their targets.  names: networks to try.
-    The simplest is kept of those that are not shown to be worse than the best (paired over the same held-out rows).
+    The simplest is kept of those that are not shown to be worse than the best (paired over the same held-out rows),
+    neither by the score that decides nor by a finer one.
     """
     candidates = [
         (backbone, task) for backbone in _networks(rows, names, rules.seed, target) for task in tasks_for(known)
@@ -79,7 +84,8 @@ def choose_network(
     ]
     best = _best(tried, rules)
     beside = [_compared(best, one, rules) for one in tried]
-    simplest = next(one for one, b in zip(tried, beside, strict=True) if not b.gain.low > 0)  # from simple to rich
+    # candidates stand from simple to rich
+    simplest = next(one for one, b in zip(tried, beside, strict=True) if not _is_worse(best, one, b, rules))
     # A logarithm is no richer than what it is taken of: on one network the better of the two is kept.
     kept = tried.index(_best([one for one in tried if one.backbone is simplest.backbone], rules))
     trials = tuple(_trial(one, b, is_kept=i == kept) for i, (one, b) in enumerate(zip(tried, beside, strict=True)))
@@ -147,6 +153,18 @@ def _best(tried: Sequence[OnColumns], rules: Rules) -> OnColumns:
         if _compared(best, one, rules).gain.value < 0:
             best = one
     return best
+
+
+def _is_worse(best: OnColumns, one: OnColumns, beside: Baseline, rules: Rules) -> bool:
+    """Whether it is shown that ``best`` is better: by the score that decides, or by one that sees more on these rows.
+
+    Accuracy moves in whole rows, and a few far-off rows make most of an RMSE; on some thousand rows neither can tell
+    networks apart that differ by the few percent that matter.
+    """
+    if beside.gain.low > 0:
+        return True
+    finer = replace(rules, metric=FINER[best.held_out.task])
+    return _compared(best, one, finer).gain.low > 0
 
 
 def _compared(best: OnColumns, one: OnColumns, rules: Rules) -> Baseline:
@@ -219,3 +237,26 @@ def joined(parts: Sequence[Predictions], order: np.ndarray) -> Predictions:
         groups=None if first.groups is None else np.concatenate([p.groups for p in parts if p.groups is not None]),
     )
     return whole.take(order)
+
+
+# ------------------------------------------------------------------------------------------------------------ in words
+
+
+def describe(column: Column, rows: Sequence[Row]) -> ColumnRecord:
+    """A column as these rows fill it."""
+    values = column_of(rows, column.name)
+    if column.kind == "category":
+        counts = Counter(v for v in values.tolist() if v)
+        return ColumnRecord(
+            column.name,
+            column.kind,
+            len(column.parts),
+            int((values == "").sum()),
+            len(counts),
+            examples=tuple(name for name, _ in counts.most_common(EXAMPLES)),
+        )
+    known = values[~np.isnan(values)]
+    ends = np.quantile(known, (0, 0.5, 1)).tolist() if len(known) else [np.nan] * 3
+    low, middle, high = (in_words(v, column.kind) for v in ends)
+    missing, values_held = int(np.isnan(values).sum()), len(np.unique(known))
+    return ColumnRecord(column.name, column.kind, len(column.parts), missing, values_held, low, middle, high)

@@ -6,7 +6,6 @@ anything is measured on them. No test row has a part in any mean, any category o
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,24 +16,22 @@ from headstart.base.errors import PlanError
 from headstart.base.files import write_bytes, write_json
 from headstart.base.progress import Observer, Said, track
 from headstart.data.audit import audit
-from headstart.data.cells import in_words
 from headstart.data.dataset import Dataset
 from headstart.data.looks import look_for
-from headstart.data.rows import Row, column_of
+from headstart.data.rows import Row
 from headstart.data.split import SealedRows, folds, group_rows
 from headstart.evaluation.baselines import compare, majority
 from headstart.evaluation.evaluate import evaluate
 from headstart.evaluation.label_errors import label_issues
-from headstart.inputs.columns import Column
 from headstart.inputs.spec import VectorSpec
 from headstart.records.audit import Audit, SplitRecord
-from headstart.records.columns import ColumnRecord, ColumnsRecord
+from headstart.records.columns import ColumnsRecord
 from headstart.records.evaluation import Baseline, Evaluation, LabelIssue
 from headstart.records.predictions import Predictions
 from headstart.records.run import FeatureRecord, RunFolder, RunRecord
 from headstart.report.html import write_report
 from headstart.workflow.clock import Clock
-from headstart.workflow.columns import Judge, OnColumns, averaged, choose_network, joined
+from headstart.workflow.columns import Judge, OnColumns, averaged, choose_network, describe, joined
 from headstart.workflow.config import FitConfig
 from headstart.workflow.contributions import SHUFFLES, contributions
 from headstart.workflow.dividing import divide
@@ -47,7 +44,6 @@ RIVALS: tuple[tuple[str, str, Rival], ...] = (
     ("linear", "a linear model (scikit-learn's, on the encoded columns)", linear),
     ("boosting", "gradient boosting (scikit-learn's HistGradientBoosting)", boosting),
 )
-EXAMPLES = 3  # names of a category that the record shows
 
 
 def check_ways_of_columns(config: FitConfig) -> tuple[str, ...]:
@@ -231,23 +227,3 @@ def _keep(
         write_report(folder)
     folder.save(replace(record, timing=clock.timing()))
     return Run(folder)
-
-
-def describe(column: Column, rows: Sequence[Row]) -> ColumnRecord:
-    """A column as these rows fill it."""
-    values = column_of(rows, column.name)
-    if column.kind == "category":
-        counts = Counter(v for v in values.tolist() if v)
-        return ColumnRecord(
-            column.name,
-            column.kind,
-            len(column.parts),
-            int((values == "").sum()),
-            len(counts),
-            examples=tuple(name for name, _ in counts.most_common(EXAMPLES)),
-        )
-    known = values[~np.isnan(values)]
-    ends = np.quantile(known, (0, 0.5, 1)).tolist() if len(known) else [np.nan] * 3
-    low, middle, high = (in_words(v, column.kind) for v in ends)
-    missing, values_held = int(np.isnan(values).sum()), len(np.unique(known))
-    return ColumnRecord(column.name, column.kind, len(column.parts), missing, values_held, low, middle, high)

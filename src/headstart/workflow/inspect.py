@@ -12,8 +12,13 @@ import numpy as np
 from headstart.base.errors import HeadstartError
 from headstart.base.progress import QUIET, Observer
 from headstart.data.audit import audit
+from headstart.data.dataset import Dataset
+from headstart.data.rows import Row
 from headstart.data.split import group_rows
+from headstart.inputs.columns import learn_columns
 from headstart.records.audit import Audit, SplitRecord
+from headstart.records.columns import ColumnRecord
+from headstart.workflow.columns import describe
 from headstart.workflow.config import FitConfig, cache_folder
 from headstart.workflow.dividing import divide
 from headstart.workflow.judge import Known
@@ -22,11 +27,12 @@ from headstart.workflow.reading import look_of, read, task_of
 
 @dataclass(frozen=True)
 class Inspection:
-    """split is None where the data cannot be learnt from; problem says why."""
+    """split is None where the data cannot be learnt from; problem says why.  columns: of a table of features."""
 
     audit: Audit
     split: SplitRecord | None
     problem: str = ""
+    columns: tuple[ColumnRecord, ...] = ()
 
 
 def inspect(
@@ -48,6 +54,15 @@ def inspect(
         groups = group_rows(dataset, seen.rows, found.clusters, by=config.data.group_by)
         nothing = np.zeros((len(usable), 0), np.float32)
         known = Known(nothing, task.encode(usable.targets or ()), groups, np.asarray(usable.ids, object), task)
-        return Inspection(found, divide(known, usable, config, found)[2])
+        train, _, divided = divide(known, usable, config, found)
+        return Inspection(found, divided, columns=_columns(usable, train))
     except HeadstartError as problem:
         return Inspection(found, None, str(problem))
+
+
+def _columns(usable: Dataset, train: np.ndarray) -> tuple[ColumnRecord, ...]:
+    """What the columns of a table would be taken for, by the rows that would learn; () for other data."""
+    if usable.modality != "vector":
+        return ()
+    rows: list[Row] = [usable.values[i] for i in train]
+    return tuple(describe(column, rows) for column in learn_columns(rows))

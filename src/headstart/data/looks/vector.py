@@ -24,7 +24,7 @@ from headstart.records.audit import Cluster, Finding
 
 MANY_MISSING = 0.5  # share of empty cells that is worth a word
 GIVES_AWAY = 0.995  # share of the target that one column tells, from which it is called a leak
-BINS = 256  # of a number, when it is looked at as a category
+ROWS_OF_VALUE = 10  # so many rows of each value of a number, and it is looked at as a name
 
 
 @dataclass(frozen=True)
@@ -107,23 +107,30 @@ def _judge(target_kind: str | None, targets: list[Any]) -> Any:
         shares = np.bincount(y) / len(y)
         if len(shares) < 2 or shares.max() > GIVES_AWAY:
             return None
-        return lambda column, kind: left_out_accuracy(_as_names(column, kind), y)
+        return lambda column, kind: _tells_class(column, kind, y)
     if target_kind == "regression" and not isinstance(targets[0], tuple):
         numbers = np.asarray(targets, np.float64)
         return lambda column, kind: _monotone(column, numbers) if kind != "category" else _explained(column, numbers)
     return None
 
 
-def _as_names(column: np.ndarray, kind: Kind) -> np.ndarray:
-    """(n,) non-negative integers: the name, or one of many quantile bins with missing ones in a bin of their own."""
+def _tells_class(column: np.ndarray, kind: Kind, y: np.ndarray) -> float:
+    """Share of rows whose class is told by the others with the same value; by the nearest, where values are many."""
     if kind == "category":
-        return np.unique(column, return_inverse=True)[1]
-    filled = np.where(np.isnan(column), -np.inf, column)
-    different = np.unique(filled)
-    if len(different) <= BINS:
-        return np.searchsorted(different, filled)
-    edges = np.unique(np.quantile(filled[np.isfinite(filled)], np.linspace(0, 1, BINS + 1)))
-    return np.searchsorted(edges, filled)
+        return left_out_accuracy(np.unique(column, return_inverse=True)[1], y)
+    known = ~np.isnan(column)
+    values, classes = column[known], y[known]
+    if len(values) < ENOUGH:
+        return 0.0
+    different, names = np.unique(values, return_inverse=True)
+    if len(different) * ROWS_OF_VALUE <= len(values):
+        return left_out_accuracy(names, classes) * float(known.mean())
+    order = np.argsort(values, kind="stable")
+    gaps = np.diff(values[order], prepend=-np.inf, append=np.inf)
+    left = gaps[:-1] <= gaps[1:]
+    nearest = np.arange(len(order)) + np.where(left, -1, 1)
+    sorted_classes = classes[order]
+    return float((sorted_classes[nearest] == sorted_classes).mean()) * float(known.mean())
 
 
 def _monotone(column: np.ndarray, y: np.ndarray) -> float:
