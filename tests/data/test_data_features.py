@@ -75,6 +75,28 @@ def test_where_only_texts_are_left_the_way_to_them_is_told(tmp_path):
         open_dataset(table(tmp_path / "t.csv", "review,mood", rows), target="mood")
 
 
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (["1,a,0.5"] * 30, r"TB63 t\.csv has no column to learn from.*'x' \(every row holds '1'\)"),
+        ([f"{i}.5,{'ab'[i % 2]},0.{i}" for i in range(1, 40)] + ["inf,a,0.7"], r"TB53 t\.csv, column 'x'.*line 41"),
+        (
+            [f"{i}.5,{'ab'[i % 2]},0.{i}" for i in range(1, 40)] + ["oops,a,0.7"],
+            r"TB67 t\.csv, column 'x'.*'oops' \(line 41",
+        ),
+        ([f'"{i},5",{"ab"[i % 2]},0.{i}' for i in range(1, 40)], r"TB59 t\.csv, column 'x'.*first: '1,5'"),
+        ([f"{i * i},n{i},0.{i}" for i in range(1, 40)] + ["3,a"], r"TB55 t\.csv: line 41 has 2 fields, header has 3"),
+        (
+            [f"{i * i % 7},{'ab'[i % 2]}," for i in range(30)],
+            r"TB52 t\.csv, column 'y': every one of its 30 rows is empty",
+        ),
+    ],
+)
+def test_a_table_that_cannot_be_learnt_from_is_one_error_that_names_the_place(rows, message, tmp_path):
+    with pytest.raises(DataError, match=message):
+        open_dataset(table(tmp_path / "t.csv", "x,b,y", rows), target="y")
+
+
 def test_rows_are_views_and_keys_follow_content(cars):
     dataset = open_dataset(cars, target="price", task="regression")
     assert isinstance(dataset.values, Rows)

@@ -53,8 +53,8 @@ class Told:
     why: str = ""
 
 
-def tell(name: str, values: Sequence[Any]) -> Told:
-    """What a column holds, from its cells as they were written or typed."""
+def tell(name: str, values: Sequence[Any], where: str = "the table") -> Told:
+    """What a column holds, from its cells as they were written or typed. DataError TB59 for decimal commas."""
     try:
         counts = Counter(values)
     except TypeError:
@@ -66,10 +66,10 @@ def tell(name: str, values: Sequence[Any]) -> Told:
         return Told(None, "it holds bytes")
     if len(present) == 1 and sum(present.values()) == len(values):
         return Told(None, f"every row holds '{shown(next(iter(present)))[:40]}'")
-    return _told(name, values, present)
+    return _told(name, values, present, where)
 
 
-def _told(name: str, values: Sequence[Any], present: Mapping[Any, int]) -> Told:
+def _told(name: str, values: Sequence[Any], present: Mapping[Any, int], where: str) -> Told:
     words = {v: n for v, n in present.items() if not _is_missing_word(v)}
     if {_plain(v) for v in words} in _PAIRS:
         return Told("boolean")
@@ -88,8 +88,8 @@ def _told(name: str, values: Sequence[Any], present: Mapping[Any, int]) -> Told:
     if total and _share(words, _COMMA) >= MOSTLY:
         some = next(str(v) for v in words if isinstance(v, str) and _COMMA.fullmatch(v.strip()))
         raise DataError(
-            f"TB59 column '{shown(name)}': {_share(words, _COMMA):.0%} look like numbers with a decimal comma "
-            f"(first: '{shown(some)}'). Write them with a point."
+            f"TB59 {shown(where)}, column '{shown(name)}': {_share(words, _COMMA):.0%} look like numbers with a decimal "
+            f"comma (first: '{shown(some)}'). Write them with a point."
         )
     return _told_of_words(values, present)
 

@@ -37,7 +37,7 @@ def features_of(
     left = [name for name in columns if name not in taken]
     chosen = matching(left, patterns, where) if patterns is not None else left
     asked = {name for name in chosen if patterns is not None and name in patterns}
-    told = {name: _told(name, columns[name], named=name in asked) for name in chosen}
+    told = {name: _told(name, columns[name], where, named=name in asked) for name in chosen}
     kinds = {name: t.kind for name, t in told.items() if t.kind is not None}
     if not kinds:
         raise _nothing_left(columns, told, where)
@@ -70,8 +70,8 @@ def matching(names: Sequence[str], patterns: Sequence[str], where: str) -> list[
     ]
 
 
-def _told(name: str, values: Sequence[Any], *, named: bool) -> Told:
-    found = tell(name, values)
+def _told(name: str, values: Sequence[Any], where: str, *, named: bool) -> Told:
+    found = tell(name, values, where)
     if named and found.kind is None and "names the rows" in found.why:
         return Told("number" if all(number(v) is not None for v in values) else "category")
     return found
