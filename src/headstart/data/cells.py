@@ -87,9 +87,10 @@ def _told(name: str, values: Sequence[Any], present: Mapping[Any, int], where: s
         return Told(None, f"dates like '{shown(some)[:20]}' can be read in two ways; write them as 2024-03-31")
     if total and _share(words, _COMMA) >= MOSTLY:
         some = next(str(v) for v in words if isinstance(v, str) and _COMMA.fullmatch(v.strip()))
+        share = _share(words, _COMMA)
         raise DataError(
-            f"TB59 {shown(where)}, column '{shown(name)}': {_share(words, _COMMA):.0%} look like numbers with a decimal "
-            f"comma (first: '{shown(some)}'). Write them with a point."
+            f"TB59 {shown(where)}, column '{shown(name)}': {share:.0%} look like numbers with a decimal comma "
+            f"(first: '{shown(some)}'). Write them with a point."
         )
     return _told_of_words(values, present)
 
