@@ -71,7 +71,9 @@ def test_a_name_that_only_ends_like_an_identifier_is_none(name):
 
 
 def test_decimal_commas_are_an_error_that_says_what_to_do():
-    with pytest.raises(DataError, match=r"TB59 t\.csv, column 'h': 100% look like numbers with a decimal comma \(first: '1,5'"):
+    with pytest.raises(
+        DataError, match=r"TB59 t\.csv, column 'h': 100% look like numbers with a decimal comma \(first: '1,5'"
+    ):
         tell("h", ["1,5", "2,25"] * 15, "t.csv")
 
 
