@@ -204,7 +204,7 @@ def one_by_one(values: Any, closed: set[str], where: str) -> list[tuple[str, Any
 def test_without_autoescape_the_check_fails(planted: Callable[[str], RunFolder], harmless: Any) -> None:
     careless = html.environment().overlay(autoescape=False)
     page = contents(planted("<img src=x onerror=alert(1)>"))
-    found = skeleton(parsed(careless.get_template("page.html").render(page=page, **html._style())))
+    found = skeleton(parsed(careless.get_template("page.html").render(page=page, **html.page_style())))
     assert found - harmless
 
 
