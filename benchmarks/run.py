@@ -39,6 +39,7 @@ FIGURES = (
     "scores",
     "rank",
     "live",
+    "text",
 )
 HERE = Path(__file__).resolve().parent
 BUSY = 0.7  # load average above which the machine is not quiet

@@ -48,7 +48,7 @@ def fitted_logits(texts: Sequence[str], known: Known, new: Sequence[str]) -> np.
     vectors = TfidfVectorizer(
         analyzer="char" if by_letter else "word",
         ngram_range=(1, 3) if by_letter else (1, 2),
-        token_pattern=WORD,
+        token_pattern=None if by_letter else WORD,
         sublinear_tf=True,
         max_features=200_000,
     )
