@@ -1,7 +1,5 @@
 """One thread: the networks of these tests are too small for more."""
 
-import signal
-
 import pytest
 import torch
 
@@ -12,11 +10,3 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture(autouse=True)
-def usual_signals():
-    """A job in the background starts with SIGINT ignored, and what is ignored stays so (see Interruption)."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)

@@ -1,6 +1,6 @@
 """A toy network and pictures to climb with; run as a program, it climbs until it is killed.
 
-Usage: python -m tests.workflow.climbing FOLDER
+Usage: python -m tests.workflow.climbing FOLDER THREADS
 """
 
 import sys
@@ -54,7 +54,8 @@ def ground_of(folder: Path) -> Ground:
     )
 
 
-def main(folder: str) -> None:
+def main(folder: str, threads: str) -> None:
+    import torch
     from tests.workflow.test_workflow_ladder import WISH
 
     from headstart.workflow.clock import Deadline
@@ -62,6 +63,7 @@ def main(folder: str) -> None:
     from headstart.workflow.judge import Rules, choose_head
     from headstart.workflow.ladder import climb
 
+    torch.set_num_threads(int(threads))  # other numbers of threads add up in another order
     with tempfile.TemporaryDirectory() as own:
         ground = ground_of(Path(own))
         chosen = choose_head(ground.known, Rules(3, None, "none", 0, ("ridge",)))
@@ -70,4 +72,4 @@ def main(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

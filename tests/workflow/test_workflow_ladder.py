@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from tests.workflow.climbing import ground_of
 
 from headstart.adapt.strategies import Options
@@ -184,7 +185,7 @@ def test_a_climb_that_is_killed_at_any_time_ends_as_one_that_was_not(ground, sta
     rng = stream(0, "kills")
     for kill in range(2):
         folder = tmp_path / str(kill)
-        command = [sys.executable, "-m", "tests.workflow.climbing", str(folder)]
+        command = [sys.executable, "-m", "tests.workflow.climbing", str(folder), str(torch.get_num_threads())]
         child = subprocess.Popen(command, cwd=os.getcwd(), stdout=subprocess.PIPE)
         assert child.stdout.readline() == b"climbing\n"
         time.sleep(float(rng.uniform(0.05, 2.5)))
