@@ -197,8 +197,8 @@ def test_a_climb_that_is_killed_at_any_time_ends_as_one_that_was_not(ground, sta
 
 
 def test_time_that_an_earlier_start_took_is_gone(ground, start, tmp_path):
-    """A climb of 1 s that was stopped at its end has no time for a rung."""
+    """A climb of a minute that was stopped at its end has no time for a rung."""
     diary = Diary(tmp_path, "climb")
     diary.spent = 60.0
-    climbed = climb(ground, *start, replace(WISH, epochs=None), Deadline(61.0), diary)
+    climbed = climb(ground, *start, replace(WISH, epochs=None), Deadline(60.0), diary)
     assert climbed.record.kept == "probe" and climbed.record.seconds > 60
