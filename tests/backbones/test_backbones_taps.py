@@ -35,7 +35,7 @@ def test_every_stage_can_be_tapped_and_equals_a_hook_by_hand(network):
     heard = {}
     hooks = [
         network.network.get_submodule(s.prefixes[-1]).register_forward_hook(
-            lambda m, a, o, name=s.name: heard.__setitem__(name, o)
+            lambda m, a, o, name=s.name: heard.__setitem__(name, o.clone())  # what follows works in place
         )
         for s in inner
     ]

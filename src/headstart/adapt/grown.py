@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from headstart.adapt.surgery.adapter import Branch, attach_
+from headstart.backbones.around import Around
 from headstart.backbones.backbone import Architecture, Backbone
 from headstart.backbones.restructure import OUTPUT, own_config
 from headstart.base.config import from_dict, to_dict
@@ -42,19 +43,10 @@ class Growth:
 
 
 @dataclass(frozen=True)
-class GrownArchitecture:
+class GrownArchitecture(Around):
     """Another architecture with what was added to it."""
 
-    inner: Architecture
     growth: Growth
-
-    @property
-    def name(self) -> str:
-        return self.inner.name
-
-    @property
-    def opens_with(self) -> str:
-        return "headstart"
 
     def build(self, classes: int) -> nn.Module:
         network = self.inner.build(0)
@@ -76,9 +68,6 @@ class GrownArchitecture:
 
     def config(self, spec: ImageSpec, labels: Sequence[str], feature_dim: int) -> dict[str, Any]:
         return own_config(self.inner, "grown", to_dict(self.growth), spec, labels, feature_dim)
-
-    def companions(self, spec: ImageSpec) -> dict[str, dict[str, Any]]:
-        return {}
 
 
 def hidden_layers(widths: Sequence[int]) -> nn.Sequential:

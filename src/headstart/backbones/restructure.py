@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from headstart.backbones.around import Around, by_place, listening
 from headstart.backbones.backbone import Architecture, Backbone, build_seeded
 from headstart.backbones.sources.timm import TimmArchitecture
 from headstart.backbones.structure import POOLINGS, Pooling, Structure
@@ -103,19 +103,10 @@ class Skipped(nn.Module):
 
 
 @dataclass(frozen=True)
-class StructuredArchitecture:
+class StructuredArchitecture(Around):
     """A library's architecture with changes that the library has no words for."""
 
-    inner: Architecture
     changes: Changes
-
-    @property
-    def name(self) -> str:
-        return self.inner.name
-
-    @property
-    def opens_with(self) -> str:
-        return "headstart"
 
     def build(self, classes: int) -> nn.Module:
         network = self.inner.build(0)
@@ -129,16 +120,13 @@ class StructuredArchitecture:
             images = luminance(images)
         if not self.changes.tap:
             return self.inner.features(network, images)
-        with heard_at(network, self.changes.tap) as heard:
+        with listening(network, {self.changes.tap}) as heard:
             self.inner.features(network, images)
         assert self.changes.pooling is not None, "a tap is there to be pooled"
-        return pooled(heard[0], self.changes.pooling)
+        return pooled(heard[self.changes.tap], self.changes.pooling)
 
     def config(self, spec: ImageSpec, labels: Sequence[str], feature_dim: int) -> dict[str, Any]:
         return own_config(self.inner, "structure", to_dict(self.changes), spec, labels, feature_dim)
-
-    def companions(self, spec: ImageSpec) -> dict[str, dict[str, Any]]:
-        return {}
 
 
 def own_config(
@@ -180,22 +168,6 @@ def architecture_from(inner: Architecture, changes: Any, *, where: str) -> Struc
 # -- pooling -----------------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def heard_at(network: nn.Module, name: str) -> Iterator[list[Tensor]]:
-    """A list that holds what the module gave, once it was called."""
-    heard: list[Tensor] = []
-
-    def keep(module: nn.Module, arguments: Any, output: Any) -> None:
-        # A copy: what comes next may work in place, as DenseNet's last ReLU does.
-        heard[:] = [(output[0] if isinstance(output, tuple) else output).clone()]
-
-    hook = network.get_submodule(name).register_forward_hook(keep)
-    try:
-        yield heard
-    finally:
-        hook.remove()
-
-
 def pooled(output: Tensor, pooling: Pooling) -> Tensor:
     """(B, C) of a map (B, C, H, W) or (B, H, W, C), or of tokens (B, N, C).
 
@@ -204,12 +176,8 @@ def pooled(output: Tensor, pooling: Pooling) -> Tensor:
     if output.dim() == 3:
         if pooling == "token":
             return output[:, 0]
-        places, rest = 1, output[:, output.shape[1] - math.isqrt(output.shape[1]) ** 2 :]
-    else:
-        # Swin and its like keep channels last. Maps of square pictures are square, so the odd one out is the channels.
-        last = output.shape[1] == output.shape[2] != output.shape[3]
-        rest = output.flatten(1, 2) if last else output.flatten(2)
-        places = 1 if last else 2
+        output = output[:, output.shape[1] - math.isqrt(output.shape[1]) ** 2 :]
+    rest, places = by_place(output)
     if pooling == "avg":
         return rest.mean(dim=places)
     if pooling == "max":
@@ -320,7 +288,7 @@ def _made(
     architecture: Architecture = library if is_plain else StructuredArchitecture(library, changes)
     try:
         changes.apply_(network)
-        with torch.no_grad(), heard_at(network, last) as heard:
+        with torch.no_grad(), listening(network, {last}) as heard:
             features = architecture.features(network.eval(), _picture(spec))
     except _DOES_NOT_RUN as error:
         why = f"{type(error).__name__}: {shown(str(error).strip().partition(chr(10))[0])[:160]}"
@@ -330,7 +298,7 @@ def _made(
         ) from error
     if features.dim() != 2 or not torch.isfinite(features).all():
         return None, 0
-    if changes.removed and not changes.tap and not _is_pooled(features, heard[0], structure.pooling):
+    if changes.removed and not changes.tap and not _is_pooled(features, heard[last], structure.pooling):
         return None, 0
     width = int(features.shape[1])
     if isinstance(architecture, StructuredArchitecture):
@@ -365,11 +333,11 @@ def _check_places(
     network = copy.deepcopy(backbone.network)
     try:
         replace(changes, channels=3).apply_(network)
-        with torch.no_grad(), heard_at(network, changes.tap) as heard:
+        with torch.no_grad(), listening(network, {changes.tap}) as heard:
             library.features(network.eval(), _picture(spec))
     except _DOES_NOT_RUN:
         return  # said with its reason by who runs it next
-    shape = tuple(heard[0].shape) if heard else ()
+    shape = tuple(heard[changes.tap].shape) if heard else ()
     has_places = len(shape) == 3 or (len(shape) == 4 and math.prod(shape[1:]) > max(shape[1:]))
     if not has_places or (changes.pooling == "token" and len(shape) != 3):
         what = "no class token" if has_places else "no places left to pool over"

@@ -6,15 +6,15 @@ cache and extraction need to know nothing of it. ``columns_of`` says which colum
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from headstart.backbones.backbone import Architecture, Backbone
+from headstart.backbones.around import Around, by_place, listening
+from headstart.backbones.backbone import Backbone
 from headstart.base.errors import DataError, did_you_mean, listed, shown
 from headstart.inputs.spec import ImageSpec
 
@@ -88,24 +88,15 @@ def columns_of(backbone: Backbone) -> Mapping[str, slice]:
 
 
 @dataclass(frozen=True)
-class TappedArchitecture:
+class TappedArchitecture(Around):
     """Another architecture, listened to. It cannot be saved as a classifier: no library builds it.
 
     modules: for each tap the name of the module whose output is read, '' for the network's own features.
     """
 
-    inner: Architecture
     taps: tuple[Tap, ...]
     modules: tuple[str, ...]
     widths: tuple[int, ...] = field(default=())
-
-    @property
-    def name(self) -> str:
-        return self.inner.name
-
-    @property
-    def opens_with(self) -> str:
-        return "headstart"
 
     def build(self, classes: int) -> nn.Module:
         return self.inner.build(classes)
@@ -115,47 +106,19 @@ class TappedArchitecture:
 
     def parts(self, network: nn.Module, images: Tensor) -> list[Tensor]:
         """One (B, D_i) for each tap."""
-        with _listening(network, {m for m in self.modules if m}) as heard:
+        with listening(network, {m for m in self.modules if m}) as heard:
             last = self.inner.features(network, images)
         return [_pooled(heard[m], t) if m else last for t, m in zip(self.taps, self.modules, strict=True)]
 
     def config(self, spec: ImageSpec, labels: Sequence[str], feature_dim: int) -> dict[str, Any]:
         raise DataError("a tapped network cannot be saved as a classifier: no library builds it. Save the plain one.")
 
-    def companions(self, spec: ImageSpec) -> dict[str, dict[str, Any]]:
-        return {}
-
-
-@contextmanager
-def _listening(network: nn.Module, modules: set[str]) -> Iterator[dict[str, Tensor]]:
-    """module name → its output in the last forward pass."""
-    heard: dict[str, Tensor] = {}
-
-    def listen(name: str) -> Any:
-        def hook(module: nn.Module, arguments: Any, output: Any) -> None:
-            heard[name] = output[0] if isinstance(output, tuple) else output
-
-        return network.get_submodule(name).register_forward_hook(hook)
-
-    hooks = [listen(name) for name in sorted(modules)]
-    try:
-        yield heard
-    finally:
-        for hook in hooks:
-            hook.remove()
-
 
 def _pooled(output: Tensor, tap: Tap) -> Tensor:
     """(B, C) of a map (B, C, H, W) or (B, H, W, C), of tokens (B, N, C), or of a vector (B, C)."""
     if output.dim() == 2:
         return output
-    if output.dim() == 3:
-        places, tokens = 1, output
-    else:
-        # Swin and its like keep channels last. Maps of square pictures are square, so the odd one out is the channels.
-        last = output.shape[1] == output.shape[2] != output.shape[3]
-        tokens = output.flatten(1, 2) if last else output.flatten(2)
-        places = 1 if last else 2
+    tokens, places = by_place(output)
     if tap.pooling == "cls":
         if output.dim() != 3:
             raise DataError(

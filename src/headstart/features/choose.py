@@ -49,6 +49,11 @@ class RunnerChoice:
     trials: tuple[RunnerTrial, ...]
     make: Callable[[], Runner]
 
+    @classmethod
+    def of(cls, runner: Runner) -> RunnerChoice:
+        """Of one that is there and was compared already."""
+        return cls(runner.name, (), lambda: runner)
+
 
 def choose_runner(
     backbone: Backbone,
@@ -56,15 +61,18 @@ def choose_runner(
     *,
     device: str = "auto",
     memory: Path | None = None,
-    only: str | None = None,
+    only: str | RunnerChoice | None = None,
 ) -> RunnerChoice:
     """The fastest runner whose features agree with float32.
 
     sample: gives some real examples, prepared; called only when something must be timed or compared.
-    memory: folder where choices are kept.  only: name of the one runner to use (from an earlier record).
+    memory: folder where choices are kept.
+    only: the one runner to use, by its name (from an earlier record), or as it was chosen before.
     """
     device = best_device() if device == "auto" else device
     place = memory / f"{key_of(circumstances(backbone, device))}.json" if memory else None
+    if isinstance(only, RunnerChoice):
+        return only
     if only is not None:
         return RunnerChoice(only, (), lambda: agreeing(backbone, only, device, sample()))
     known = _remembered(place) if place is not None and place.exists() else ()

@@ -25,7 +25,7 @@ from headstart.data.looks import ImageLook, Look, look_for
 from headstart.data.rows import Row
 from headstart.data.survey import Passenger, Survey
 from headstart.data.words import Words, words_of
-from headstart.features.choose import choose_runner
+from headstart.features.choose import RunnerChoice, choose_runner
 from headstart.features.feeds import Feed, feed_for
 from headstart.features.runners.runner import Runner, run_all
 from headstart.inputs.columns import encode
@@ -62,14 +62,15 @@ def extract(
     *,
     cache: Path,
     device: str = "auto",
-    only_runner: str | None = None,
+    only_runner: str | RunnerChoice | None = None,
     look: Look | None = None,
     observer: Observer = QUIET,
     what: str = "looking and embedding",
 ) -> Features:
     """Features of every usable example. Raises DataError when none is, TrainingFault when the network gives NaN.
 
-    cache: folder of the feature and fact stores.  only_runner: the runner that must be used (as recorded earlier).
+    cache: folder of the feature and fact stores.  only_runner: the runner that must be used: its name
+    (as recorded earlier), or the choice of it for this network.
     look: how examples are read; None: with the modality's usual limits.  PlanError PL80 for a network that takes
     examples of another modality.
     """

@@ -124,7 +124,7 @@ def _fit(
     with clock("loading the network"):
         from headstart.backbones.catalogue import catalogue
         from headstart.backbones.restructure import structured
-        from headstart.features.choose import exact_runner
+        from headstart.features.choose import RunnerChoice, exact_runner
         from headstart.features.extract import check_modality, extract, sample_pixels
         from headstart.workflow.choose_backbone import choose_backbone, network_words
         from headstart.workflow.finetuning import check_tuning
@@ -198,9 +198,11 @@ def _fit(
             dataset.take(rows[positions].tolist()),
             cache=cache,
             device=config.device,
-            only_runner=exact_runner(
-                network, features.record.runner, sample_pixels(network, dataset, limits), device=config.device
-            ).name,
+            only_runner=RunnerChoice.of(
+                exact_runner(
+                    network, features.record.runner, sample_pixels(network, dataset, limits), device=config.device
+                )
+            ),
             look=look,
             observer=observer,
             what="embedding with the trained network",

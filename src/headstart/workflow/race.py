@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,7 @@ from headstart.workflow.judge import Known
 
 if TYPE_CHECKING:
     from headstart.backbones.backbone import Backbone
+    from headstart.features.choose import RunnerChoice
     from headstart.features.extract import Features
 
 FIRST = 1000  # examples of the first round, and ten of each class at least
@@ -88,7 +90,7 @@ class Runner:
     """A candidate in the race; what is learnt of it is written down here.
 
     layers: names of what it is judged by, still in the race.  by_example: layer → (n,) of the last round.
-    loaded: the network, where there is room to hold it from round to round.
+    loaded: the network, where there is room to hold it from round to round.  choice: how it is run, made at most once.
     """
 
     candidate: Candidate
@@ -99,6 +101,7 @@ class Runner:
     by_example: dict[str, np.ndarray] = field(default_factory=dict)
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
     loaded: Backbone | None = None
+    choice: RunnerChoice | None = None
     forward_s: float = 0.0
     computed: int = 0
     from_cache: int = 0
@@ -276,7 +279,7 @@ def _enter(
             try:
                 entered.append(_timed(candidate, course, seconds))
                 if sum(r.card.parameters for r in entered if r.loaded is not None) > HELD:
-                    entered[-1].loaded = None
+                    entered[-1].loaded = entered[-1].choice = None
             except (HeadstartError, MemoryError) as problem:
                 _pass_on(problem)
                 failed.append(Failed(candidate, _reason(problem)))
@@ -301,7 +304,9 @@ def _timed(candidate: Candidate, course: Course, seconds: dict[str, float]) -> R
     )
     seconds["timing"] += time.perf_counter() - started
     speed = next((t.images_per_s for t in choice.trials if t.name == choice.name), float("nan"))
-    return Runner(candidate, backbone.card, choice.name, speed, list(columns_of(backbone)), loaded=backbone)
+    once = replace(choice, make=cache(choice.make))  # rounds share what one of them converted
+    columns = list(columns_of(backbone))
+    return Runner(candidate, backbone.card, choice.name, speed, columns, loaded=backbone, choice=once)
 
 
 def load(candidate: Candidate, course: Course, seconds: dict[str, float]) -> Backbone:
@@ -401,7 +406,7 @@ def features_by(backbone: Backbone, runner: Runner, rows: np.ndarray, course: Co
         course.usable.take(rows),
         cache=course.cache,
         device=course.device,
-        only_runner=runner.runner,
+        only_runner=runner.choice if runner.choice and backbone is runner.loaded else runner.runner,
         look=course.look,
         observer=course.observer,
         what=f"{runner.name} on {len(rows):,}",
