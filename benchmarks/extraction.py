@@ -155,7 +155,7 @@ def _runner(backbone: Backbone, pixels: np.ndarray) -> Any:
     from headstart.features.choose import choose_runner
     from headstart.features.runners.runner import run_all
 
-    runner = choose_runner(backbone, lambda: pixels[:16], device="cpu").make()
+    runner = choose_runner(backbone, lambda most: pixels[:16], device="cpu").make()
     run_all(runner, pixels[: 2 * runner.batch])
     return runner
 

@@ -135,7 +135,7 @@ def _forward(backbone: Backbone, pixels: np.ndarray) -> tuple[float, str]:
     from headstart.features.choose import choose_runner
     from headstart.features.runners.runner import run_all
 
-    choice = choose_runner(backbone, lambda: pixels[:: max(1, len(pixels) // 16)][:16], device="cpu")
+    choice = choose_runner(backbone, lambda most: pixels[:: max(1, len(pixels) // 16)][:16], device="cpu")
     runner = choice.make()
     run_all(runner, pixels[: 2 * runner.batch])
     return seconds(lambda: run_all(runner, pixels)), choice.name

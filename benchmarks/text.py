@@ -84,7 +84,7 @@ def speeds(texts: Sequence[str], bench: Bench) -> tuple[tuple[float, ...], tuple
     backbone = catalogue.load(bench.pick(MINILM, "toy/text"))
     feed = feed_for(backbone)
     some = [p.array for p in feed.prepare(list(texts[: feed.timed]))]
-    fast, plain = choose_runner(backbone, lambda: some).make(), TorchRunner(backbone, batch=32)
+    fast, plain = choose_runner(backbone, lambda most: some).make(), TorchRunner(backbone, batch=32)
     texts = texts[: bench.pick(1000, 64)]
     found: dict[str, list[float]] = {"fast": [], "plain": []}
     for runner in (fast, plain):

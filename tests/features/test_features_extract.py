@@ -192,7 +192,7 @@ def test_a_runner_in_the_batch_of_another_gives_the_same_rows(toy):
 
 def test_every_accepted_runner_agrees_with_float32(toy, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (8, toy.spec.size, toy.spec.size, 3), dtype=np.uint8)
-    choice = choose_runner(toy, lambda: pixels, device="cpu", memory=tmp_path)
+    choice = choose_runner(toy, lambda most: pixels, device="cpu", memory=tmp_path)
     assert {t.name for t in choice.trials} == set(offered("cpu"))
     assert choice.trials[0].accepted
     assert choice.name == choice.trials[0].name
@@ -214,9 +214,9 @@ def test_a_common_component_does_not_hide_that_features_differ():
 
 def test_the_choice_is_remembered(toy, tmp_path):
     pixels = np.zeros((8, toy.spec.size, toy.spec.size, 3), np.uint8)
-    first = choose_runner(toy, lambda: pixels, device="cpu", memory=tmp_path)
+    first = choose_runner(toy, lambda most: pixels, device="cpu", memory=tmp_path)
 
-    def never():
+    def never(most):
         raise AssertionError("nothing is timed twice")
 
     assert choose_runner(toy, never, device="cpu", memory=tmp_path).name == first.name
@@ -273,7 +273,7 @@ def test_ctrl_c_after_the_race_is_a_keyboard_interrupt_and_no_crash():
         from headstart.features.choose import choose_runner
         toy = catalogue.load("toy/conv")
         pixels = np.random.default_rng(0).integers(0, 256, (8, toy.spec.size, toy.spec.size, 3), dtype=np.uint8)
-        choice = choose_runner(toy, lambda: pixels, device="cpu")
+        choice = choose_runner(toy, lambda most: pixels, device="cpu")
         del choice
         gc.collect()
         try:

@@ -23,6 +23,7 @@ from headstart.backbones.backbone import Backbone, tensors_sha256
 from headstart.backbones.stages import Stage
 from headstart.base.errors import PlanError
 from headstart.base.seeds import number
+from headstart.inputs.spec import ImageSpec
 from headstart.tasks.task import Task
 
 FINE_TUNED = "fine-tuned by headstart"  # the note of a record whose network is no longer the loaded one
@@ -30,7 +31,7 @@ _NETWORK = "backbone.network."  # how names of the network start in AdaptedModel
 
 
 class AdaptedModel(nn.Module):
-    """Pixels in, logits out; every parameter in one stage of the backbone or in the head.
+    """Pixels (or tokens, as they were prepared) in, logits out; every parameter in one stage or in the head.
 
     head: (B, D) → (B, K).  added: names, as in ``named_parameters``, of what surgery brought in.
     stage_names: input side first, without the head.  In eval mode when made.
@@ -45,10 +46,12 @@ class AdaptedModel(nn.Module):
         self.head = head
         self.added = added
         self.stage_names = tuple(stage.name for stage in backbone.stages)
-        # The numbers of FromPixels, which cannot be a child: its network would stand twice in the state dict.
-        pixels = backbone.from_pixels()
-        self.register_buffer("scale", pixels.scale, persistent=False)
-        self.register_buffer("shift", pixels.shift, persistent=False)
+        self.takes_pixels = isinstance(backbone.card.input, ImageSpec)
+        if self.takes_pixels:
+            # The numbers of FromPixels, which cannot be a child: its network would stand twice in the state dict.
+            pixels = backbone.from_pixels()
+            self.register_buffer("scale", pixels.scale, persistent=False)
+            self.register_buffer("shift", pixels.shift, persistent=False)
         self.eval()
 
     @property
@@ -59,12 +62,15 @@ class AdaptedModel(nn.Module):
         return last
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(B, K) logits of (B, S, S, 3) pixels, uint8 or float32 on the scale 0..255."""
+        """(B, K) logits of (B, S, S, 3) pixels, uint8 or float32 on the scale 0..255, or of (B, L) tokens."""
         logits: Tensor = self.head(self.features(inputs))
         return logits
 
     def features(self, inputs: Tensor) -> Tensor:
-        """(B, D) of (B, S, S, 3) pixels, as Backbone.from_pixels gives them."""
+        """(B, D) of the same inputs, as Backbone.from_batch gives them."""
+        if not self.takes_pixels:
+            tokens: Tensor = self.backbone(inputs)
+            return tokens
         images = inputs.permute(0, 3, 1, 2).float() * self.scale.float() + self.shift.float()
         features: Tensor = self.backbone(images.to(self.scale.dtype))
         return features

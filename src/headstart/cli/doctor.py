@@ -82,7 +82,7 @@ def _speed(device: str, advice: list[str]) -> list[dict[str, Any]]:
         return []
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (16, backbone.spec.size, backbone.spec.size, 3), dtype=np.uint8)
-    return [to_dict(trial) for trial in choose_runner(backbone, lambda: pixels, device=device).trials]
+    return [to_dict(trial) for trial in choose_runner(backbone, lambda most: pixels, device=device).trials]
 
 
 def _print(found: dict[str, Any]) -> None:

@@ -34,6 +34,7 @@ Examples = np.ndarray | Sequence[np.ndarray]  # prepared, as one array or as a l
 SAME = 0.999  # lowest cosine to float32 features
 SAME_CENTRED = 0.99  # the same without the images' common mean
 COMPARED = 16  # images that are run in float32 for the comparison
+CHECKED = 8  # the same for a runner that was chosen before
 SLOWER = 0.6  # a candidate whose first batch runs below this share of the best speed is not timed further
 GLANCE = 4  # examples after which plain torch on a CPU is given up, where that is below half of the best speed
 
@@ -57,7 +58,7 @@ class RunnerChoice:
 
 def choose_runner(
     backbone: Backbone,
-    sample: Callable[[], Examples],
+    sample: Callable[[int | None], Examples],
     *,
     device: str = "auto",
     memory: Path | None = None,
@@ -65,7 +66,8 @@ def choose_runner(
 ) -> RunnerChoice:
     """The fastest runner whose features agree with float32.
 
-    sample: gives some real examples, prepared; called only when something must be timed or compared.
+    sample: gives up to so many real examples, prepared, or enough to time runners by (None); called only when something
+    must be timed or compared.
     memory: folder where choices are kept.
     only: the one runner to use, by its name (from an earlier record), or as it was chosen before.
     """
@@ -74,11 +76,11 @@ def choose_runner(
     if isinstance(only, RunnerChoice):
         return only
     if only is not None:
-        return RunnerChoice(only, (), lambda: agreeing(backbone, only, device, sample()))
+        return RunnerChoice(only, (), lambda: agreeing(backbone, only, device, sample(CHECKED)))
     known = _remembered(place) if place is not None and place.exists() else ()
     if known:
-        return RunnerChoice(known[0].name, known, lambda: agreeing(backbone, known[0].name, device, sample()))
-    trials, best = _race(backbone, sample(), device)
+        return RunnerChoice(known[0].name, known, lambda: agreeing(backbone, known[0].name, device, sample(CHECKED)))
+    trials, best = _race(backbone, sample(None), device)
     if place is not None:
         make_folder(place.parent)
         write_json(place, [to_dict(t) for t in trials])

@@ -82,7 +82,7 @@ def extract(
     feed = feed_for(backbone)
     choice = choose_runner(
         backbone,
-        lambda: sample(feed, dataset, look),
+        lambda most: sample(feed, dataset, look, most),
         device=device,
         memory=cache / "runners",
         only=only_runner,

@@ -16,6 +16,8 @@ import numpy as np
 from headstart.base.errors import PlanError
 from headstart.base.seeds import stream
 
+NEAR = 32  # batches whose rows are sorted by length together
+
 
 @dataclass(frozen=True, eq=False)
 class Draw:
@@ -59,6 +61,38 @@ class Shuffled:
         epochs, slots = np.divmod(_places(step, self.batch_size), self.n)
         rows = _gather(epochs, slots, lambda epoch: _recent(self.n, self.seed, "order", epoch))
         return Draw(rows, epochs)
+
+
+class Bucketed:
+    """The epochs of Shuffled, in which the rows of a batch are of about one length.
+
+    lengths: (n,) of each row.  The rows of up to NEAR batches within an epoch are sorted by length (ties as they were
+    shuffled) and cut into batches, which come in an order of their own. A batch across the border of two epochs stays
+    as it is: sorted with others it would hold many rows twice.
+    """
+
+    def __init__(self, lengths: np.ndarray, batch_size: int, seed: int) -> None:
+        self._lengths = np.asarray(lengths)
+        self._plain = Shuffled(len(self._lengths), batch_size, seed)
+        self.n, self.batch_size, self.seed = self._plain.n, batch_size, seed
+        self._kept = lru_cache(2)(self._sorted)  # the loop asks for one run of batches again and again
+
+    def at(self, step: int) -> Draw:
+        epoch = step * self.batch_size // self.n
+        first, last = -(-epoch * self.n // self.batch_size), (epoch + 1) * self.n // self.batch_size
+        if not first <= step < last:
+            return self._plain.at(step)
+        start = first + (step - first) // NEAR * NEAR
+        draws = self._kept(start, min(start + NEAR, last))
+        return draws[step - start]
+
+    def _sorted(self, start: int, end: int) -> list[Draw]:
+        """The draws of the steps start … end − 1, all of one epoch."""
+        drawn = [self._plain.at(step) for step in range(start, end)]
+        rows = np.concatenate([draw.rows for draw in drawn])
+        rows = rows[np.argsort(self._lengths[rows], kind="stable")].reshape(end - start, -1)
+        order = stream(self.seed, "buckets", start).permutation(end - start)
+        return [Draw(rows[i], drawn[0].visits) for i in order]
 
 
 class Balanced:

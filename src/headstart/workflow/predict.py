@@ -45,7 +45,7 @@ def predict(
     if out is not None and Path(out).is_dir():
         raise DataError(f"EN66 {shown(out)} is a folder; --out needs the name of a CSV file.")
     predictor = load(Path(model), device=device)
-    dataset = read(_as_asked(data, predictor.backbone.card.modality), None, config, learnt_columns(predictor))
+    dataset = read(as_asked(data, predictor.backbone.card.modality), None, config, learnt_columns(predictor))
     X, looked = embed(predictor, dataset, config, cache, device, observer)
     ids = np.asarray([dataset.ids[row] for row in looked.rows], object)
     predictions = replace(predictor.predict_features(X), ids=ids)
@@ -58,7 +58,7 @@ def predict(
 TABLES = (".csv", ".tsv", ".parquet", ".jsonl", ".json", ".txt")
 
 
-def _as_asked(data: Any, modality: str) -> Any:
+def as_asked(data: Any, modality: str) -> Any:
     """One picture is a list of one; all else is told by the readers."""
     return [Path(data)] if modality == "image" and _is_one_image(data) else data
 

@@ -298,7 +298,7 @@ def _timed(candidate: Candidate, course: Course, seconds: dict[str, float]) -> R
     started = time.perf_counter()
     choice = choose_runner(
         backbone,
-        lambda: sample(feed_for(backbone), course.usable, course.look),
+        lambda most: sample(feed_for(backbone), course.usable, course.look, most),
         device=course.device,
         memory=course.cache / "runners",
     )
