@@ -63,7 +63,7 @@ def test_folders_beside_train_and_test_are_named(tmp_path: Path) -> None:
     dataset = open_dataset(grow(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "test/a/2.jpg", "extra/3.jpg", "4.jpg"))
     assert len(dataset) == 3
     assert dataset.skipped["image outside the split folders"] == 2
-    assert any("'extra' is beside" in n for n in dataset.notes)
+    assert any("in 'extra', beside" in n for n in dataset.notes)
 
 
 def test_images_without_folders_have_no_targets(tmp_path: Path) -> None:

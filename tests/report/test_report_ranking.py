@@ -5,9 +5,12 @@ from dataclasses import replace
 
 import html5lib
 import pytest
+from report_runs import three_classes
 
 from headstart.records.estimate import Estimate
 from headstart.records.ranking import RankCost, RankedCandidate, RankRecord, RankRound
+from headstart.report.contents import contents as run_contents
+from headstart.report.html import render
 from headstart.report.plots import log_scale
 from headstart.report.ranking import contents, points, write_ranking
 
@@ -105,3 +108,14 @@ def test_a_log_scale_holds_its_values_inside(values):
     places = [scale.at(v) for v in values]
     assert all(0 < p < 100 for p in places) and places == sorted(places)
     assert all(scale.low <= t <= scale.high for t in scale.ticks)
+
+
+def test_the_report_of_a_run_shows_the_ranking_that_chose_its_network(tmp_path):
+    run = three_classes(tmp_path)
+    assert 'id="choice"' not in render(run_contents(run))
+    run.save(replace(RECORD, modality="text"))
+    shown = render(run_contents(run))
+    assert 'href="#choice"' in shown and "Take a: because." in shown and "Texts/s" in shown
+    section = shown[shown.index('id="choice"') :]
+    assert section.index(">a <b") < section.index(">b<") < section.index("CK05 cut off")
+    html5lib.HTMLParser(strict=True).parse(shown)

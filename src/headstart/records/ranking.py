@@ -114,3 +114,4 @@ class RankRecord:
     versions: Mapping[str, str]
     machine: Mapping[str, str]
     notes: tuple[str, ...] = ()
+    modality: str = "image"

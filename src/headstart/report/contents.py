@@ -21,6 +21,7 @@ from headstart.report.columns import columns
 from headstart.report.finetuning import PROBE, changed_network, finetuning
 from headstart.report.pictures import Pictures
 from headstart.report.proof import proof
+from headstart.report.ranking import candidates
 from headstart.report.reading import Records
 
 MOST_PICTURES = 96  # thumbnails of samples in one report
@@ -39,6 +40,7 @@ def contents(run: RunFolder) -> dict[str, Any]:
             "words": to_dict(records.words),
             "answer": answer(records),
             "data": data(records),
+            "ranking": candidates(records.ranking) if records.ranking else None,
             "features": features(records),
             "columns": columns(records.columns) if records.columns else None,
             "heads": heads(records.heads, records.split) if records.heads else None,

@@ -8,6 +8,7 @@ from typing import Any
 
 from headstart.base.config import to_dict
 from headstart.base.files import human_bytes, write_text
+from headstart.data.words import words_of
 from headstart.records.ranking import RankedCandidate, RankRecord
 from headstart.report import privacy, wording
 
@@ -33,16 +34,28 @@ def write_ranking(folder: Path, record: RankRecord) -> Path:
 
 def contents(record: RankRecord) -> dict[str, Any]:
     """Everything the page shows, as nested dicts, lists, numbers and texts."""
-    ranked = [c for c in record.candidates if c.probe is not None]
-    rows = [_row(number, c) for number, c in enumerate(ranked, 1)]
     return {
+        **candidates(record),
         "title": record.data,
         "created": record.created[:10],
-        "sentence": record.sentence,
         "recommended": record.recommended,
+        "rounds": [to_dict(r) for r in record.rounds],
+        "cost": _costs(record),
+        "notes": list(record.notes),
+        "command": record.command,
+        "facts": _facts(record),
+    }
+
+
+def candidates(record: RankRecord) -> dict[str, Any]:
+    """What the page of the ranking and the report of a run that began with one have in common."""
+    ranked = [c for c in record.candidates if c.probe is not None]
+    return {
+        "words": to_dict(words_of(record.modality)),
+        "sentence": record.sentence,
         "score": record.score,
         "k": record.k,
-        "rows": rows,
+        "rows": [_row(number, c) for number, c in enumerate(ranked, 1)],
         "has_tuned": any(c.tuned is not None for c in ranked),
         "scores": sorted({name for c in ranked for name in c.scores}),
         "points": points(ranked),
@@ -57,11 +70,6 @@ def contents(record: RankRecord) -> dict[str, Any]:
             for c in record.candidates
             if c.probe is None
         ],
-        "rounds": [to_dict(r) for r in record.rounds],
-        "cost": _costs(record),
-        "notes": list(record.notes),
-        "command": record.command,
-        "facts": _facts(record, len(ranked)),
     }
 
 
@@ -121,19 +129,20 @@ def _costs(record: RankRecord) -> list[dict[str, Any]]:
         ("Passes through networks", cost.forward),
         ("Choosing how to run them", cost.timing),
         ("Short fine-tunes", cost.tuning),
-        ("Looking at the images", cost.looking),
+        (f"Looking at the {words_of(record.modality).many}", cost.looking),
         ("Loading weights", cost.loading),
         ("Scoring", cost.scoring),
     )
     return [{"name": name, "seconds": seconds} for name, seconds in parts if seconds >= 0.005]
 
 
-def _facts(record: RankRecord, ranked: int) -> list[dict[str, str]]:
-    examples = record.rounds[-1].n if record.rounds else 0
+def _facts(record: RankRecord) -> list[dict[str, str]]:
+    ranked = sum(c.probe is not None for c in record.candidates)
+    examples, one = record.rounds[-1].n if record.rounds else 0, words_of(record.modality).one
     facts = [
         ("Candidates", f"{ranked} of {len(record.candidates)} raced"),
-        ("Last round on", wording.counted(examples, "image")),
-        ("Sealed for fit", wording.counted(record.sealed, "image")),
+        ("Last round on", wording.counted(examples, one)),
+        ("Sealed for fit", wording.counted(record.sealed, one)),
         ("Time", wording.seconds(record.cost.total)),
     ]
     if record.budget_s is not None:

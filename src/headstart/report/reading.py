@@ -13,6 +13,7 @@ from headstart.records.evaluation import Evaluation
 from headstart.records.heads import HeadRecord
 from headstart.records.ladder import LadderRecord
 from headstart.records.proof import ProofRecord
+from headstart.records.ranking import RankRecord
 from headstart.records.run import RunFolder, RunRecord
 from headstart.report.pictures import Pictures
 
@@ -27,6 +28,7 @@ class Records:
     run: RunRecord | None
     audit: Audit | None
     split: SplitRecord | None
+    ranking: RankRecord | None
     heads: HeadRecord | None
     ladder: LadderRecord | None
     proof: ProofRecord | None
@@ -49,6 +51,7 @@ class Records:
             load(RunRecord, run.run),
             load(Audit, run.audit),
             load(SplitRecord, run.split),
+            load(RankRecord, run.ranking),
             load(HeadRecord, run.heads),
             load(LadderRecord, run.ladder),
             load(ProofRecord, run.proof),

@@ -267,6 +267,7 @@ def _rank(
         versions=versions(),
         machine=machine(),
         notes=(*_notes(looked, own, catalogue.cards(), prior, rows), *trials.notes),
+        modality=dataset.modality,
     )
     if out is not None:
         RunFolder(out).save(record)

@@ -202,10 +202,12 @@ def _ignored_folders(walk: _Walk, base: Parts, splits: dict[Parts, str], words: 
     for file in walk.files:
         below = file[len(base) :]
         if len(below) == 1 or split_named(below[0]) is None:
-            ignored[below[0] if len(below) > 1 else "."] += 1
+            ignored[below[0] if len(below) > 1 else ""] += 1
     for folder, count in sorted(ignored.items()):
         walk.skipped[f"{words.one} outside the split folders"] += count
-        yield f"'{shown(folder)}' is beside the train/test folders; its {count} {words.many} were left out."
+        left_out = f"1 {words.one} was" if count == 1 else f"{count:,} {words.many} were"
+        where = f"in '{shown(folder)}', beside the train/test folders" if folder else "beside the train/test folders"
+        yield f"{left_out} left out: {where}."
 
 
 def _class_folders(walk: _Walk, base: Parts, splits: dict[Parts, str]) -> list[Parts]:
