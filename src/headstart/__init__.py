@@ -28,6 +28,7 @@ _WHERE = {
     "open_dataset": "headstart.data.open",
     "predict": "headstart.workflow.predict",
     "rank": "headstart.workflow.rank",
+    "zero_shot": "headstart.workflow.zero_shot",
 }
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "open_dataset",
     "predict",
     "rank",
+    "zero_shot",
 ]
 
 if TYPE_CHECKING:
@@ -68,6 +70,7 @@ if TYPE_CHECKING:
     from headstart.workflow.inspect import inspect
     from headstart.workflow.predict import predict
     from headstart.workflow.rank import rank
+    from headstart.workflow.zero_shot import zero_shot
 
 
 def __getattr__(name: str) -> Any:
