@@ -30,7 +30,7 @@ class Shelf:
     def cards(self):
         return self._cards
 
-    def card(self, name):
+    def card(self, name, *, offline=False):
         raise not_in_catalogue(name, [c.name for c in self._cards])
 
 

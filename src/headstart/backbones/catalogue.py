@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headstart.backbones.card import BackboneCard
+from headstart.backbones.sources.hub import HubSource
 from headstart.backbones.sources.local import LocalSource
 from headstart.backbones.sources.packages import PackageSource
 from headstart.backbones.sources.source import Request, Source, not_in_catalogue
@@ -23,6 +24,7 @@ SOURCES: tuple[Source, ...] = (
     TimmSource(),
     TorchvisionSource(),
     LocalSource(),
+    HubSource(),
     WordsSource(),
     ToySource(),
 )
@@ -56,10 +58,13 @@ class Catalogue:
             and (here is None or card.weights.here == here)
         ]
 
-    def card(self, name: str) -> BackboneCard:
-        """The card of one backbone; NotInCatalogue with the nearest name otherwise."""
+    def card(self, name: str, *, offline: bool = False) -> BackboneCard:
+        """The card of one backbone; NotInCatalogue with the nearest name otherwise.
+
+        offline: nothing may be fetched, not even what describes a model of the hub.
+        """
         source = self._source(name)
-        return next((card for card in source.cards() if card.name == name), None) or source.card(name)
+        return next((card for card in source.cards() if card.name == name), None) or source.card(name, offline=offline)
 
     def load(
         self, name: str, *, weights: Path | None = None, offline: bool = False, pretrained: bool = True
@@ -69,7 +74,7 @@ class Catalogue:
         Refused for a file that is not plain weights, CheckpointMismatch for one of another network,
         EnvironmentFault where something would have to be fetched and cannot be.
         """
-        card = self.card(name)
+        card = self.card(name, offline=offline)
         return self._source(name).load(card, Request(weights, offline, pretrained))
 
     def _source(self, name: str) -> Source:

@@ -63,4 +63,4 @@ def models(
     missing = [c for c in cards if not c.weights.here and c.weights.how_to_get]
     for card in missing[:3]:
         line(f"to get {card.name}: {card.weights.how_to_get}")
-    line("any other: timm/<name>, torchvision/<name> with --weights FILE, or file:FOLDER")
+    line("any other: timm/<name>, torchvision/<name> with --weights FILE; hf/ORG/NAME; file:FOLDER")

@@ -62,21 +62,22 @@ def candidates(
     filters: Filters = NO_FILTERS,
     with_random: bool = False,
     modality: str = "image",
+    offline: bool = False,
 ) -> list[Candidate]:
     """Those named, in order and each once; without names and folder, every network that is on this machine.
 
     names: full names, or patterns such as 'package/*', which find networks of that modality only.  folder: each folder
-    in it is a candidate.
+    in it is a candidate.  offline: nothing is fetched, not even what describes a model of the hub.
     NotInCatalogue for a pattern without a match, DataError RK10 where the filters leave none: it says which removed
     how many. A named network whose card cannot be made stays, with the reason.
     """
     cards = [card for card in catalogue.cards() if card.modality == modality]
     found: dict[str, Candidate] = {}
     for name in names:
-        for candidate in _matching(name, cards, catalogue):
+        for candidate in _matching(name, cards, catalogue, offline):
             found.setdefault(candidate.name, candidate)
     for path in _folders(folder) if folder is not None else ():
-        found.setdefault(f"file:{path}", _named(f"file:{path}", catalogue))
+        found.setdefault(f"file:{path}", _named(f"file:{path}", catalogue, offline))
     if not names and folder is None:
         here = [c for c in cards if c.weights.here and not c.name.startswith("toy/")]
         found = {card.name: Candidate(card.name, card) for card in here}
@@ -91,9 +92,9 @@ def candidates(
     return kept
 
 
-def _matching(name: str, cards: Sequence[BackboneCard], catalogue: Catalogue) -> list[Candidate]:
+def _matching(name: str, cards: Sequence[BackboneCard], catalogue: Catalogue, offline: bool) -> list[Candidate]:
     if not WILD & set(name):
-        return [_named(name, catalogue)]
+        return [_named(name, catalogue, offline)]
     matching = [Candidate(c.name, c) for c in cards if fnmatchcase(c.name, name)]
     if not matching:
         raise NotInCatalogue(
@@ -103,10 +104,10 @@ def _matching(name: str, cards: Sequence[BackboneCard], catalogue: Catalogue) ->
     return matching
 
 
-def _named(name: str, catalogue: Catalogue) -> Candidate:
+def _named(name: str, catalogue: Catalogue, offline: bool) -> Candidate:
     """A misspelt name is an error; a folder that holds no network is a candidate that failed."""
     try:
-        return Candidate(name, catalogue.card(name), fetch=True)
+        return Candidate(name, catalogue.card(name, offline=offline), fetch=True)
     except NotInCatalogue:
         raise
     except HeadstartError as problem:

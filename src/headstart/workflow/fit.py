@@ -139,7 +139,7 @@ def _fit(
             lambda: quick_choice(dataset, config, folder, cache, observer),
             modality=dataset.modality,
         )
-        check_modality(catalogue.card(name), dataset.modality)
+        check_modality(catalogue.card(name, offline=config.offline), dataset.modality)
         backbone = structured(catalogue.load(name, weights=weights, offline=config.offline), config.structure)
         check_tuning(backbone, config.tuning, first_task)
         observer(Said(f"network: {network_words(backbone.card)}, {backbone.card.parameters / 1e6:.1f} M parameters"))

@@ -204,6 +204,7 @@ def _rank(
         filters=config.filters,
         with_random=config.with_random,
         modality=dataset.modality,
+        offline=config.offline,
     )
     fingerprint = content_fingerprint(dataset)
     looked = look(dataset, config, cache, observer)

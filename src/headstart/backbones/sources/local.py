@@ -17,7 +17,8 @@ from headstart.inputs.spec import ImageSpec, TextSpec
 if TYPE_CHECKING:
     from headstart.backbones.backbone import Architecture, Backbone
 
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin", "model.pth")
+SINGLE = ("model.safetensors", "pytorch_model.bin", "model.pth")
+WEIGHTS = (SINGLE[0], f"{SINGLE[0]}.index.json", SINGLE[1], f"{SINGLE[1]}.index.json", SINGLE[2])
 _LARGEST_CONFIG = 2**20
 # What the libraries' constructors raise when settings make no network.
 _NO_NETWORK = (TypeError, ValueError, LookupError, AttributeError, AssertionError, ArithmeticError, RuntimeError)
@@ -31,7 +32,7 @@ class LocalSource:
     def cards(self) -> Sequence[BackboneCard]:
         return ()
 
-    def card(self, name: str) -> BackboneCard:
+    def card(self, name: str, *, offline: bool = False) -> BackboneCard:
         folder = Path(name.removeprefix("file:"))
         if not folder.is_dir():
             raise NotInCatalogue(
@@ -46,6 +47,7 @@ class LocalSource:
     def load(self, card: BackboneCard, request: Request) -> Backbone:
         from headstart.backbones.checkpoint import read_checkpoint
         from headstart.backbones.loading import load_random, with_checkpoint
+        from headstart.backbones.sharded import read_sharded
         from headstart.backbones.sources.text_transformers import TextArchitecture
         from headstart.backbones.sources.text_transformers import opened as opened_text
         from headstart.backbones.sources.transformers import TransformersArchitecture
@@ -54,7 +56,8 @@ class LocalSource:
         architecture: Any = opened_text(folder)[0] if isinstance(card.input, TextSpec) else _opened(folder)[0]
         if not request.pretrained:
             return load_random(card, architecture, number(0, "random", card.name))
-        checkpoint = read_checkpoint(request.weights or _weights_in(folder))
+        file = request.weights or _weights_in(folder)
+        checkpoint = read_sharded(file) if file.name.endswith(".index.json") else read_checkpoint(file)
         if card.parameters > 2 * checkpoint.size:  # before the network is built in real memory
             raise Refused(
                 f"CK18 {shown(folder)}: config.json describes {card.parameters:,} parameters, but the weights file has "
@@ -142,16 +145,10 @@ def _processor(folder: Path) -> Mapping[str, Any]:
 
 
 def _weights_in(folder: Path) -> Path:
-    for name in _WEIGHTS:
+    for name in WEIGHTS:
         if (folder / name).is_file():
             return folder / name
-    split = sorted(folder.glob("*.index.json"))
-    if split:
-        raise DataError(
-            f"CK14 {shown(split[0])}: the weights are split over several files, which is not read. "
-            "Save the model again in one file (max_shard_size)."
-        )
-    raise DataError(f"{shown(folder)}: none of {', '.join(_WEIGHTS)} is there.")
+    raise DataError(f"{shown(folder)}: none of {', '.join(SINGLE)} is there.")
 
 
 def _card(name: str, folder: Path, architecture: Architecture, spec: ImageSpec) -> BackboneCard:

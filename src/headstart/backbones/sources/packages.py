@@ -414,7 +414,7 @@ class PackageSource:
         every: list[Packaged | PackagedEncoder] = [*PACKAGED, *ENCODERS]
         return [replace(p.card, weights=replace(p.card.weights, here=_file_of(p) is not None)) for p in every]
 
-    def card(self, name: str) -> BackboneCard:
+    def card(self, name: str, *, offline: bool = False) -> BackboneCard:
         raise not_in_catalogue(name, [p.card.name for p in (*PACKAGED, *ENCODERS)])
 
     def load(self, card: BackboneCard, request: Request) -> Backbone:

@@ -38,8 +38,11 @@ class Source(Protocol):
         """What is worth listing. Needs no network and no heavy library, and works when the library is absent."""
         ...
 
-    def card(self, name: str) -> BackboneCard:
-        """The card of a name that starts with ours but is not listed; else NotInCatalogue. May import the library."""
+    def card(self, name: str, *, offline: bool = False) -> BackboneCard:
+        """The card of a name that starts with ours but is not listed; else NotInCatalogue. May import the library.
+
+        offline: nothing may be fetched for it.
+        """
         ...
 
     def load(self, card: BackboneCard, request: Request) -> Backbone:

@@ -142,7 +142,7 @@ class TimmSource:
     def cards(self) -> Sequence[BackboneCard]:
         return [_card_of(entry) for entry in listing("timm")]
 
-    def card(self, name: str) -> BackboneCard:
+    def card(self, name: str, *, offline: bool = False) -> BackboneCard:
         import timm
 
         wanted = name.removeprefix("timm/")

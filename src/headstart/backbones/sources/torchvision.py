@@ -109,7 +109,7 @@ class TorchvisionSource:
     def cards(self) -> Sequence[BackboneCard]:
         return [_card_of(entry) for entry in listing("torchvision")]
 
-    def card(self, name: str) -> BackboneCard:
+    def card(self, name: str, *, offline: bool = False) -> BackboneCard:
         from torchvision import models
 
         wanted = name.removeprefix("torchvision/")

@@ -99,7 +99,7 @@ class ToySource:
     def cards(self) -> Sequence[BackboneCard]:
         return CARDS
 
-    def card(self, name: str) -> BackboneCard:
+    def card(self, name: str, *, offline: bool = False) -> BackboneCard:
         raise not_in_catalogue(name, [card.name for card in CARDS])
 
     def load(self, card: BackboneCard, request: Request) -> Backbone:

@@ -162,7 +162,7 @@ class WordsSource:
     def cards(self) -> Sequence[BackboneCard]:
         return ()
 
-    def card(self, name: str) -> BackboneCard:
+    def card(self, name: str, *, offline: bool = False) -> BackboneCard:
         path, pooling = _asked(name)
         found = read_vectors(path)
         architecture = architecture_of(found, pooling)
