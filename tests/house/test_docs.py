@@ -185,7 +185,7 @@ def test_every_score_is_explained():
 # ------------------------------------------------------------------------------------------------------------- errors
 
 ERRORS = DOCS / "reference" / "errors.md"
-CODE = re.compile(r"\b(?:CF|CK|DA|EN|FE|IM|PL|RK|TB|TR|TX|ZS)\d\d\b")
+CODE = re.compile(r"\b(?:AU|CF|CK|DA|EN|FE|IM|PL|RK|TB|TR|TX|ZS)\d\d\b")
 
 
 def texts(path: Path) -> Iterator[str]:

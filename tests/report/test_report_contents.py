@@ -201,7 +201,16 @@ def test_only_small_images_pass_as_pictures(uri: object, tmp_path: Path) -> None
     id = name_of("global", 1)
     run.pictures.write_text(json.dumps({"pictures": {id: {"shown": uri}}, "samples": {"global": [id]}}))
     assert contents(run)["data"]["samples"][0]["pictures"] == [
-        {"name": id, "shown": None, "seen": None, "text": None, "marks": [], "cells": []}
+        {
+            "name": id,
+            "shown": None,
+            "seen": None,
+            "text": None,
+            "marks": [],
+            "cells": [],
+            "is_sound": False,
+            "sound": None,
+        }
     ]
 
 

@@ -53,7 +53,8 @@ def test_the_policy_lets_in_our_style_sheet_and_nothing_else(ordinary: RunFolder
     digest = base64.b64encode(hashlib.sha256((style.text or "").encode()).digest()).decode()
     policy = next(e.get("content") for e in root.iter("meta") if e.get("http-equiv") == "Content-Security-Policy")
     assert policy == (
-        f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; img-src data:; media-src data:; style-src 'sha256-{digest}'; "
+        "base-uri 'none'; form-action 'none'"
     )
 
 

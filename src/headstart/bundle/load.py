@@ -28,7 +28,7 @@ from headstart.bundle.manifest import (
 )
 from headstart.bundle.predictor import FLOAT32, Predictor
 from headstart.bundle.save import moved_aside
-from headstart.inputs.spec import TextSpec, modality_of
+from headstart.inputs.spec import AudioSpec, TextSpec, modality_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -165,6 +165,8 @@ def _architecture(folder: Path, manifest: Manifest) -> Architecture:
     try:
         if isinstance(manifest.input, TextSpec):
             return _reads_texts(folder, manifest, manifest.input, where)
+        if isinstance(manifest.input, AudioSpec):
+            return _hears(folder, manifest, manifest.input, where)
         return _built_by(manifest.opens_with, read_json_file(folder, CONFIG), where)
     except Refused as error:
         raise BundleError(str(error)) from error
@@ -186,6 +188,18 @@ def _reads_texts(folder: Path, manifest: Manifest, spec: TextSpec, where: str) -
     if manifest.opens_with != "transformers" or not isinstance(config, Mapping):
         raise DataError(f"{where}: networks of '{manifest.opens_with}' for texts cannot be built by this headstart.")
     return text_transformers.architecture_from(config, tokenizer, where=where)
+
+
+def _hears(folder: Path, manifest: Manifest, spec: AudioSpec, where: str) -> Architecture:
+    from headstart.backbones.sources import audio_transformers
+
+    config = read_json_file(folder, CONFIG)
+    if manifest.opens_with != "transformers" or not isinstance(config, Mapping):
+        raise DataError(f"{where}: networks of '{manifest.opens_with}' for sounds cannot be built by this headstart.")
+    architecture = audio_transformers.architecture_from(config, where=where)
+    if (architecture.name == "whisper") != (spec.form == "log-mel"):
+        raise DataError(f"{where}: a network of the kind '{architecture.name}' is not fed with '{spec.form}'.")
+    return architecture
 
 
 def _built_by(library: object, config: Any, where: str) -> Architecture:

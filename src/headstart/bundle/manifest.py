@@ -21,7 +21,7 @@ from headstart.base.config import from_dict, to_dict
 from headstart.base.errors import BundleError, DataError, listed, shown
 from headstart.base.files import human_bytes, parse_json, to_json
 from headstart.inputs.columns import PARTS
-from headstart.inputs.spec import ImageSpec, InputSpec, TextSpec, VectorSpec
+from headstart.inputs.spec import AudioSpec, ImageSpec, InputSpec, TextSpec, VectorSpec
 from headstart.records.run import BackboneRecord
 from headstart.tasks.classification import Classification
 from headstart.tasks.multilabel import MultiLabel
@@ -297,6 +297,8 @@ def _task_problems(manifest: Manifest) -> Iterator[str]:
 def _input_problems(spec: InputSpec) -> Iterator[str]:
     if isinstance(spec, TextSpec):
         yield from _text_problems(spec)
+    if isinstance(spec, AudioSpec):
+        yield from _audio_problems(spec)
     if isinstance(spec, VectorSpec):
         yield from _vector_problems(spec)
     if not isinstance(spec, ImageSpec):
@@ -316,6 +318,15 @@ def _text_problems(spec: TextSpec) -> Iterator[str]:
         yield "the tokenizer's sha256 is malformed"
     if len(spec.prefix) > 1000:
         yield "the prefix is too long"
+
+
+def _audio_problems(spec: AudioSpec) -> Iterator[str]:
+    if spec.sample_rate_hz != 16_000:
+        yield f"{spec.sample_rate_hz} samples a second are out of range"
+    if not 0.1 <= spec.longest_s <= 600:
+        yield f"a window of {spec.longest_s} seconds is out of range"
+    if not (8 <= spec.mels <= 512 if spec.form == "log-mel" else spec.mels == 0):
+        yield f"{spec.mels} bands of a {spec.form} are out of range"
 
 
 def _vector_problems(spec: VectorSpec) -> Iterator[str]:

@@ -14,7 +14,7 @@ from headstart.backbones.card import BackboneCard
 from headstart.base.errors import shown
 from headstart.bundle import columns_card
 from headstart.bundle.manifest import Manifest
-from headstart.inputs.spec import ImageSpec, TextSpec, VectorSpec, modality_of
+from headstart.inputs.spec import AudioSpec, ImageSpec, TextSpec, VectorSpec, modality_of
 from headstart.records.estimate import Estimate
 from headstart.records.evaluation import Evaluation
 
@@ -36,6 +36,9 @@ _PIPELINE = {
     ("text", "classification"): "text-classification",
     ("text", "multilabel"): "text-classification",
     ("text", "regression"): "feature-extraction",
+    ("audio", "classification"): "audio-classification",
+    ("audio", "multilabel"): "audio-classification",
+    ("audio", "regression"): "feature-extraction",
     ("vector", "classification"): "tabular-classification",
     ("vector", "multilabel"): "tabular-classification",
     ("vector", "regression"): "tabular-regression",
@@ -56,6 +59,7 @@ class _Words:
 _WORDS = {
     "image": _Words("An image model", "images", '"photo.jpg"', "another camera, place, season", "a picture of"),
     "text": _Words("A model for texts", "texts", '"Your text."', "another source, time, language", "a text about"),
+    "audio": _Words("A model for sounds", "sounds", '"sound.wav"', "another microphone, speaker, room", "a sound of"),
     "vector": _Words("A model for tables", "rows", '{"column": 1.0, …}', "another source, time, place", "a row of"),
 }
 
@@ -178,6 +182,12 @@ def _sees(manifest: Manifest) -> str:
     spec = manifest.input
     if isinstance(spec, ImageSpec):
         return f"It sees {_colours(manifest)} of {spec.size} × {spec.size} pixels, {_fit_in_words(spec)}."
+    if isinstance(spec, AudioSpec):
+        form = f"a log-mel spectrogram of {spec.mels} bands" if spec.form == "log-mel" else "samples"
+        return (
+            f"It hears the first {spec.longest_s:g} seconds of a sound with one channel at {spec.sample_rate_hz:,} Hz "
+            f"as {form}; the rest is cut off."
+        )
     assert isinstance(spec, TextSpec), "what else is fed has no words yet"
     before = f", with `{_code(spec.prefix)}` put before each text" if spec.prefix else ""
     return f"It reads the first {spec.window} tokens of a text{before}; the rest is cut off."
@@ -343,6 +353,7 @@ def _without_headstart(manifest: Manifest) -> str:
         ("transformers", "image"): _transformers_lines,
         ("transformers", "text"): _text_lines,
         ("headstart", "text"): _words_lines,
+        ("transformers", "audio"): _audio_lines,
     }.get((manifest.opens_with, modality_of(manifest.input)))
     if code is None:
         return _headstart_alone(manifest)
@@ -455,6 +466,39 @@ outputs = features @ head["{manifest.head.weight}"].T + head["{manifest.head.bia
 names = json.load(open("./labels.json", encoding="utf-8"))
 print(dict(zip(names, outputs{_TO_SCORES[manifest.task.name]}[0].tolist())))
 """
+
+
+def _audio_lines(manifest: Manifest) -> str:
+    assert isinstance(manifest.input, AudioSpec), "an encoder of sounds"
+    return f"""
+import json
+import soundfile
+from safetensors.torch import load_file
+{_WHISPER_LINES if manifest.input.form == "log-mel" else _SAMPLES_LINES}
+head = load_file("./model.safetensors")
+outputs = states.mean(1) @ head["{manifest.head.weight}"].T + head["{manifest.head.bias}"]
+names = json.load(open("./labels.json", encoding="utf-8"))
+print(dict(zip(names, outputs{_TO_SCORES[manifest.task.name]}[0].tolist())))
+"""
+
+
+_WHISPER_LINES = """import torch
+from transformers import WhisperFeatureExtractor
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+wave, rate = soundfile.read("sound.wav")  # one channel at 16,000 Hz; resample others
+model, extractor = WhisperEncoder.from_pretrained("./").eval(), WhisperFeatureExtractor.from_pretrained("./")
+frames = extractor(wave, sampling_rate=rate, padding="longest", pad_to_multiple_of=320, return_tensors="pt")
+frames = frames.input_features
+model.config.max_source_positions = frames.shape[-1] // 2  # as many positions as the sound is long, not 30 seconds
+model.embed_positions = torch.nn.Embedding.from_pretrained(model.embed_positions.weight[: frames.shape[-1] // 2])
+states = model(frames).last_hidden_state"""
+
+_SAMPLES_LINES = """from transformers import AutoFeatureExtractor, AutoModel
+
+wave, rate = soundfile.read("sound.wav")  # one channel at 16,000 Hz; resample others
+model, extractor = AutoModel.from_pretrained("./").eval(), AutoFeatureExtractor.from_pretrained("./")
+states = model(extractor(wave, sampling_rate=rate, return_tensors="pt").input_values.float()).last_hidden_state"""
 
 
 def _words_lines(manifest: Manifest) -> str:

@@ -24,6 +24,7 @@ from headstart.bundle.tables import as_rows
 from headstart.data.dataset import Dataset
 from headstart.data.decode import BadExample
 from headstart.data.looks import look_for
+from headstart.data.sound import as_waveform
 from headstart.features.choose import best_device, make_runner
 from headstart.features.extract import rounded
 from headstart.features.feeds import feed_for
@@ -110,8 +111,8 @@ class Predictor:
         with_targets: bool = False,
         observer: Observer = QUIET,
     ) -> Answers:
-        """Scores for images (paths, bytes, PIL images, (H, W, 3) or (H, W) arrays), texts (strings), rows (dicts, a
-        frame, a table), or a Dataset.
+        """Scores for images (paths, bytes, PIL images, (H, W, 3) or (H, W) arrays), sounds (paths, bytes,
+        (samples, rate)), texts (strings), rows (dicts, a frame, a table), or a Dataset.
 
         batch_size: examples that are decoded and run together; has no influence on the scores.
         with_targets: the Dataset's targets go with the scores, for an evaluation (DA41 if one was never learnt).
@@ -205,7 +206,7 @@ class Predictor:
     def _items(self, values: Iterable[Any] | Dataset) -> list[_Item]:
         if isinstance(values, Dataset):
             return [_Item(i, v) for i, v in zip(values.ids, values.values, strict=True)]
-        if _is_one(values):
+        if _is_one(values) or (self.backbone.card.modality == "audio" and as_waveform(values) is not None):
             values = [values]
         as_texts = self.backbone.card.modality == "text"
         return [

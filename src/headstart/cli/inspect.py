@@ -89,6 +89,7 @@ def inspect(
 def _print(found: Inspection) -> None:
     from headstart.cli.show import line, table
     from headstart.data.words import words_of
+    from headstart.report import wording
 
     audit = found.audit
     line(f"{audit.usable:,} usable of {audit.rows:,} examples in {audit.origin}", "bold")
@@ -108,7 +109,9 @@ def _print(found: Inspection) -> None:
         if len(audit.counts) > 60:
             line(f"… and {len(audit.counts) - 60} more classes")
     for measure in dict.fromkeys(name.split(",")[0] for name in audit.measures):
-        values = [f"{at} {audit.measures[f'{measure}, {at}']:,.0f}" for at in ("fewest", "middle", "95 %", "most")]
+        values = [
+            f"{at} {wording.measure(audit.measures[f'{measure}, {at}'])}" for at in ("fewest", "middle", "95 %", "most")
+        ]
         line(f"{measure} in {words_of(audit.modality).a}: {', '.join(values)}")
     if audit.sizes:
         width, height, count = audit.sizes[0]

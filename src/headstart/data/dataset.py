@@ -12,6 +12,7 @@ import numpy as np
 from headstart.base.errors import DataError, shown
 from headstart.base.files import content_hash, key_of
 from headstart.data.rows import Row
+from headstart.data.sound import Waveform
 
 Modality = Literal["image", "text", "audio", "vector"]
 TargetKind = Literal["single-label", "multi-label", "regression"]
@@ -121,7 +122,7 @@ class Dataset(Sequence[Sample]):
 
 def content_key(value: Any) -> bytes:
     """16 bytes of SHA-256 over the value's content."""
-    if isinstance(value, Row):
+    if isinstance(value, Row | Waveform):
         return value.key
     if isinstance(value, bytes | bytearray | memoryview):
         return content_hash(bytes(value), 16)

@@ -11,7 +11,17 @@ from typing import Any
 from headstart.base.errors import DataError, did_you_mean, listed, shown
 from headstart.data.cells import Kind
 from headstart.data.dataset import Dataset
-from headstart.data.readers import READERS, Arrays, Found, ImageFolder, Reader, Request, TextFolder, TextLines
+from headstart.data.readers import (
+    READERS,
+    Arrays,
+    AudioFolder,
+    Found,
+    ImageFolder,
+    Reader,
+    Request,
+    TextFolder,
+    TextLines,
+)
 from headstart.data.readers.reader import check_lengths
 from headstart.data.targets import settle_targets
 
@@ -107,9 +117,9 @@ def _no_such(path: Path) -> DataError:
 def _none_of_ours(source: Any) -> DataError:
     what = shown(source) if isinstance(source, Path) else f"a {shown(type(source).__name__)}"
     return DataError(
-        f"DA31 {what} is nothing headstart can read as a data set. Give a folder of images (one sub-folder for each "
-        "class) or of .txt files, a table (.csv, .tsv, .parquet, .jsonl) of paths, texts or features and targets, "
-        "a data frame, an array (.npy, .npz), or a list of paths, images or texts."
+        f"DA31 {what} is nothing headstart can read as a data set. Give a folder of images or sounds (one sub-folder "
+        "for each class) or of .txt files, a table (.csv, .tsv, .parquet, .jsonl) of paths, texts or features and "
+        "targets, a data frame, an array (.npy, .npz), or a list of paths, images or texts."
     )
 
 
@@ -117,9 +127,9 @@ def _check_request(reader: Reader, request: Request) -> None:
     """Column names given for something that has no columns are a mistake, not to be passed over."""
     asked = {"--target": request.target, "--path-column": request.path_column, "--split-column": request.split_column}
     named = [flag for flag, value in asked.items() if value is not None]
-    if request.text is not None and isinstance(reader, ImageFolder):
+    if request.text is not None and isinstance(reader, AudioFolder | ImageFolder):
         named.append("--text")
-    if named and isinstance(reader, Arrays | ImageFolder | TextFolder | TextLines):
+    if named and isinstance(reader, Arrays | AudioFolder | ImageFolder | TextFolder | TextLines):
         raise DataError(
             f"TB63 {listed(named)} names a column, but the source was read as: {reader.name}, which has none. "
             "Name the table instead of the folder, or leave the option out."

@@ -100,7 +100,7 @@ SERIES_PATTERN = r"regex:([^/]+?)[_\-. ]\d+\.[^./]+$"
 def about_groups(dataset: Dataset, survey: Survey, rows: np.ndarray) -> Iterator[Finding]:
     """Columns and file names that look as if several images came from one thing."""
     yield from about_column_groups(dataset, rows)
-    yield from _about_series(dataset, rows)
+    yield from about_series(dataset, rows, "thing")
     yield from _about_same_names(dataset, survey, rows)
 
 
@@ -117,8 +117,11 @@ def about_column_groups(dataset: Dataset, rows: np.ndarray) -> Iterator[Finding]
             )
 
 
-def _about_series(dataset: Dataset, rows: np.ndarray) -> Iterator[Finding]:
-    """Names such as p017_03.jpg, p017_04.jpg: many prefixes, each with several numbers."""
+def about_series(dataset: Dataset, rows: np.ndarray, thing: str) -> Iterator[Finding]:
+    """DA43: names such as p017_03.jpg, p017_04.jpg: many prefixes, each with several numbers.
+
+    thing: what a series may be of ('speaker').
+    """
     found = [re.search(SERIES_PATTERN.removeprefix("regex:"), dataset.ids[r]) for r in rows]
     prefixes = Counter(m.group(1) for m in found if m)
     series = {p: n for p, n in prefixes.items() if n > 1 and re.search(r"\d", p)}
@@ -127,8 +130,8 @@ def _about_series(dataset: Dataset, rows: np.ndarray) -> Iterator[Finding]:
         yield finding(
             "DA43",
             "note",
-            f"the file names form {len(prefixes):,} numbered series (such as {examples}): if a series shows one thing, "
-            f"keep it on one side with --group-by '{SERIES_PATTERN}'.",
+            f"the file names form {len(prefixes):,} numbered series (such as {examples}): if a series is of one "
+            f"{thing}, keep it on one side with --group-by '{SERIES_PATTERN}'.",
         )
 
 

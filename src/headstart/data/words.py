@@ -22,8 +22,9 @@ class Words:
 
 IMAGES = Words("image", "images", "an image", "files", "pictures", "re-encoded, resized, mirrored")
 TEXTS = Words("text", "texts", "a text", "texts", "texts", "but for case, spaces or punctuation")
+SOUNDS = Words("sound", "sounds", "a sound", "files", "sounds", "but for encoding or loudness")
 ROWS = Words("row", "rows", "a row", "rows", "rows", "")
-WORDS = {"image": IMAGES, "text": TEXTS, "vector": ROWS}
+WORDS = {"image": IMAGES, "text": TEXTS, "audio": SOUNDS, "vector": ROWS}
 EXAMPLES = Words("example", "examples", "an example", "files", "examples", "nearly")
 
 

@@ -53,6 +53,23 @@ class TextSpec:
 
 
 @dataclass(frozen=True)
+class AudioSpec:
+    """Sounds for a network.
+
+    sample_rate_hz: what they are resampled to, with one channel.
+    form: 'wave', the samples themselves; 'log-mel', the frames of Whisper, of which there is a hundred a second.
+    longest_s: most seconds the network gets; what is beyond is cut off at the end.
+    normalised: samples are brought to mean 0 and variance 1.  mels: bands of a log-mel frame, 0 for samples.
+    """
+
+    sample_rate_hz: int = 16_000
+    form: Literal["wave", "log-mel"] = "wave"
+    longest_s: float = 30.0
+    normalised: bool = False
+    mels: int = 0
+
+
+@dataclass(frozen=True)
 class VectorSpec:
     """Rows of a table. columns: how each becomes numbers.  target: the column that is predicted; '' without a name."""
 
@@ -60,9 +77,9 @@ class VectorSpec:
     target: str = ""
 
 
-InputSpec = ImageSpec | TextSpec | VectorSpec
+InputSpec = ImageSpec | TextSpec | AudioSpec | VectorSpec
 
-_MODALITIES = {ImageSpec: "image", TextSpec: "text", VectorSpec: "vector"}
+_MODALITIES = {ImageSpec: "image", TextSpec: "text", AudioSpec: "audio", VectorSpec: "vector"}
 
 
 def modality_of(spec: InputSpec) -> str:

@@ -181,8 +181,9 @@ def _measures(found: Mapping[str, float]) -> dict[str, str]:
     """'characters' → '8 to 193, 111 in the middle, 95 % have at most 143'."""
     names = dict.fromkeys(name.split(",")[0] for name in found)
     return {
-        name: f"{found[f'{name}, fewest']:,.0f} to {found[f'{name}, most']:,.0f}, {found[f'{name}, middle']:,.0f} in "
-        f"the middle, 95 % have at most {found[f'{name}, 95 %']:,.0f}"
+        name: f"{wording.measure(found[f'{name}, fewest'])} to {wording.measure(found[f'{name}, most'])}, "
+        f"{wording.measure(found[f'{name}, middle'])} in the middle, "
+        f"95 % have at most {wording.measure(found[f'{name}, 95 %'])}"
         for name in names
     }
 
@@ -246,6 +247,8 @@ def _sees(features: FeatureRecord | None) -> str:
     steps = dict(features.preprocessing) if features else {}
     if features and "window" in steps:
         return _reads(steps, features)
+    if features and "longest_s" in steps:
+        return _hears(steps, features)
     size, fit = steps.get("size"), steps.get("fit")
     if not isinstance(size, int):
         return ""
@@ -263,6 +266,16 @@ def _reads(steps: Mapping[str, Any], features: FeatureRecord) -> str:
     before = f" '{steps['prefix']}' is put before each." if steps.get("prefix") else ""
     return (
         f"The network reads up to {steps['window']} tokens of a text, from its beginning; {cut} longer and cut.{before}"
+    )
+
+
+def _hears(steps: Mapping[str, Any], features: FeatureRecord) -> str:
+    """The same for a network that takes sounds."""
+    cut = wording.counted(features.cut, "sound was", "sounds were") if features.cut else "none was"
+    form = f"as a log-mel spectrum of {steps['mels']} bands" if steps.get("form") == "log-mel" else "as samples"
+    return (
+        f"The network hears one channel at {steps['sample_rate_hz']:,} Hz, {form}, up to {steps['longest_s']:g} "
+        f"seconds from the beginning; {cut} longer and cut."
     )
 
 
@@ -455,6 +468,7 @@ def mistakes(e: Evaluation, pictures: Pictures) -> dict[str, Any] | None:
         return None
     return {
         "task": e.task,
+        "has_sounds": any(pictures.of(x.id)["sound"] for x in e.worst),
         "has_marks": any(pictures.of(x.id)["marks"] for x in e.worst),
         "worst": [_example(x, pictures) for x in e.worst],
         "least_certain": [_example(x, pictures) for x in e.least_certain],

@@ -1,4 +1,6 @@
-"""What examples are shown by, from pictures.json, checked: only small base64 images and short texts enter the page."""
+"""What examples are shown by, from pictures.json, checked: only small base64 images and sounds and
+short texts enter the page.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +19,7 @@ LONGEST = 2000  # characters of one text
 MOST_CELLS = 50  # of one row
 LEVELS = 3  # strengths of a mark
 FAINTEST = 0.02  # a change of the score that is worth a mark
+_SOUND = re.compile(r"data:audio/wav;base64,[A-Za-z0-9+/]+={0,2}")
 _IMAGE = re.compile(r"data:image/(?:jpeg|png|webp|gif);base64,[A-Za-z0-9+/]+={0,2}")
 
 
@@ -46,6 +49,7 @@ class Pictures:
 
         text: None where there is none.  marks: parts of it with a level from -3 (speaks against what was answered) to
         3 (speaks for it); [] where it was not looked into.  cells: (column, cell) of a row of a table.
+        is_sound: the picture is one of a sound.  sound: None for all but those that can be listened to.
         """
         entry = self.pictures.get(id)
         entry = entry if isinstance(entry, dict) else {}
@@ -57,6 +61,8 @@ class Pictures:
             "text": text if isinstance(text, str) and len(text) <= LONGEST else None,
             "marks": _marks(entry.get("marks")),
             "cells": _cells(entry.get("cells")),
+            "is_sound": "sound" in entry,
+            "sound": _checked(entry.get("sound"), _SOUND),
         }
 
     def has(self, id: str) -> bool:
@@ -87,6 +93,6 @@ def _cells(found: Any) -> list[list[str]]:
     return [c for c in found if isinstance(c, list) and len(c) == 2 and all(isinstance(t, str) for t in c)]
 
 
-def _checked(uri: Any) -> Picture | None:
-    is_image = isinstance(uri, str) and len(uri) <= LARGEST and _IMAGE.fullmatch(uri) is not None
-    return Picture(uri) if is_image else None
+def _checked(uri: Any, kind: re.Pattern[str] = _IMAGE) -> Picture | None:
+    is_plain = isinstance(uri, str) and len(uri) <= LARGEST and kind.fullmatch(uri) is not None
+    return Picture(uri) if is_plain else None

@@ -93,6 +93,11 @@ def _said(found: re.Match[str], words: Words) -> str:
     return capital(word) if found.group()[0].isupper() else word
 
 
+def measure(x: float) -> str:
+    """'1,204', '31.4', '0.25': a length in whatever unit, with two or three figures that matter."""
+    return f"{x:,.0f}" if x >= 100 or x == int(x) else f"{x:.3g}"
+
+
 def count(n: int) -> str:
     return f"{n:,}"
 

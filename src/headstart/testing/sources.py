@@ -14,10 +14,11 @@ from headstart.backbones.backbone import Backbone
 from headstart.backbones.card import BackboneCard
 from headstart.backbones.sources.source import Source
 from headstart.backbones.stages import check_stages
+from headstart.data.sound import Waveform
 from headstart.features.feeds import feed_for
 from headstart.inputs.image import normalise
 from headstart.inputs.prepared import stacked
-from headstart.inputs.spec import ImageSpec, TextSpec, modality_of
+from headstart.inputs.spec import AudioSpec, ImageSpec, TextSpec, modality_of
 
 
 def check_cards(source: Source) -> None:
@@ -38,6 +39,9 @@ def _check_card(card: BackboneCard, source: str) -> None:
         assert card.input.size > 0 and 0 < card.input.crop <= 1 and min(card.input.std) > 0, where + "input spec"
     if isinstance(card.input, TextSpec):
         assert card.input.window > 2 and len(card.input.tokenizer) == 64, where + "input spec"
+    if isinstance(card.input, AudioSpec):
+        is_whole = (card.input.mels > 0) == (card.input.form == "log-mel")
+        assert card.input.longest_s > 0 and is_whole, where + "input spec"
     assert card.licence and card.trained_on and card.architecture, where + "licence, origin or architecture is missing"
     if not card.weights.here:
         assert card.weights.how_to_get, where + "is not here and does not say how to get it"
@@ -86,7 +90,7 @@ def check_classifier(backbone: Backbone, classes: int = 3) -> None:
     with torch.inference_mode():
         expected = backbone(examples).numpy() @ weight.T + bias
         output = backbone.architecture.features(network, examples).numpy()
-    if isinstance(backbone.card.input, TextSpec):  # its classifier stands beside the encoder, in no library's network
+    if not isinstance(backbone.card.input, ImageSpec):  # the classifier stands beside the encoder, in no network
         beside = [state[name].numpy() for name in sorted(state.keys() - backbone.network.state_dict().keys())]
         output = output @ beside[1].T + beside[0]
     assert np.allclose(output, expected, atol=1e-3, rtol=1e-4), f"{backbone.card.name}: the folded classifier differs"
@@ -102,9 +106,18 @@ def _batch(backbone: Backbone, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
     if isinstance(backbone.card.input, ImageSpec):
         pixels = _pixels(backbone.card.input, rows)
         return torch.from_numpy(pixels), torch.from_numpy(normalise(pixels, backbone.card.input))
+    if isinstance(backbone.card.input, AudioSpec):
+        sounds = stacked([example.array for example in feed_for(backbone).prepare(_sounds(rows))])
+        return torch.from_numpy(sounds), torch.from_numpy(sounds)
     prepared = feed_for(backbone).prepare([("words " * (3 * n + 2)).strip() for n in range(rows)])
     tokens = torch.from_numpy(stacked([example.array for example in prepared]))
     return tokens, tokens
+
+
+def _sounds(rows: int) -> list[Waveform]:
+    """Noise of several lengths and sample rates."""
+    draws = np.random.default_rng(0)
+    return [Waveform(draws.normal(0, 0.1, 4000 * (n + 1)).astype(np.float32), 8000 * (1 + n % 2)) for n in range(rows)]
 
 
 def _pixels(spec: ImageSpec, batch: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from headstart.data.words import words_of
 
 # Small, fast, Apache-2.0, and inside a pip package.
 STARTER = "package/efficientnet-lite0"
-STARTERS = {"image": STARTER, "text": "package/minilm-l6"}
+STARTERS = {"image": STARTER, "text": "package/minilm-l6", "audio": "package/whisper-tiny-en"}
 
 
 def choose_backbone(

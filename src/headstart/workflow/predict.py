@@ -59,9 +59,9 @@ TABLES = (".csv", ".tsv", ".parquet", ".jsonl", ".json", ".txt")
 
 
 def as_asked(data: Any, modality: str) -> Any:
-    """One picture is a list of one; all else is told by the readers."""
-    return [Path(data)] if modality == "image" and _is_one_image(data) else data
+    """One picture or sound is a list of one; all else is told by the readers."""
+    return [Path(data)] if modality in ("image", "audio") and _is_one_file(data) else data
 
 
-def _is_one_image(data: Any) -> bool:
+def _is_one_file(data: Any) -> bool:
     return isinstance(data, str | Path) and Path(data).is_file() and Path(data).suffix.lower() not in TABLES

@@ -12,7 +12,7 @@ from headstart.base.config import from_dict
 from headstart.base.errors import DataError, HeadstartError, NotInCatalogue, Refused, shown
 from headstart.base.files import read_json
 from headstart.base.seeds import number
-from headstart.inputs.spec import ImageSpec, TextSpec
+from headstart.inputs.spec import AudioSpec, ImageSpec, TextSpec, modality_of
 
 if TYPE_CHECKING:
     from headstart.backbones.backbone import Architecture, Backbone
@@ -39,8 +39,9 @@ class LocalSource:
                 f"'{shown(name)}': there is no folder {shown(folder)}. file:PATH takes a folder with config.json and "
                 "model.safetensors; for a single weights file name its network and give the file with --weights."
             )
-        if _is_text(folder):
-            return _text_card(name, folder)
+        encoder = _encoder_in(folder)
+        if encoder is not None:
+            return _encoder_card(name, folder, *encoder)
         architecture, spec = _opened(folder)
         return _card(name, folder, architecture, spec)
 
@@ -48,12 +49,12 @@ class LocalSource:
         from headstart.backbones.checkpoint import read_checkpoint
         from headstart.backbones.loading import load_random, with_checkpoint
         from headstart.backbones.sharded import read_sharded
+        from headstart.backbones.sources.audio_transformers import AudioArchitecture
         from headstart.backbones.sources.text_transformers import TextArchitecture
-        from headstart.backbones.sources.text_transformers import opened as opened_text
         from headstart.backbones.sources.transformers import TransformersArchitecture
 
         folder = Path(card.weights.where)
-        architecture: Any = opened_text(folder)[0] if isinstance(card.input, TextSpec) else _opened(folder)[0]
+        architecture: Any = (_encoder_in(folder) or _opened(folder))[0]
         if not request.pretrained:
             return load_random(card, architecture, number(0, "random", card.name))
         file = request.weights or _weights_in(folder)
@@ -63,25 +64,27 @@ class LocalSource:
                 f"CK18 {shown(folder)}: config.json describes {card.parameters:,} parameters, but the weights file has "
                 f"only {checkpoint.size:,} bytes. Refused."
             )
-        named = isinstance(architecture, TransformersArchitecture | TextArchitecture)
+        named = isinstance(architecture, TransformersArchitecture | TextArchitecture | AudioArchitecture)
         rename = architecture.native_names if named else None
         return with_checkpoint(card, architecture, checkpoint, rename=rename)
 
 
-def _is_text(folder: Path) -> bool:
-    from headstart.backbones.sources import text_transformers
+def _encoder_in(folder: Path) -> tuple[Any, TextSpec | AudioSpec] | None:
+    """The encoder of texts or sounds that the folder describes, and how it is fed; None where it is of pictures."""
+    from headstart.backbones.sources import audio_transformers, text_transformers
 
     path = folder / "config.json"
     config = read_json(path, largest=_LARGEST_CONFIG) if path.is_file() else {}
-    return isinstance(config, Mapping) and text_transformers.is_text(config)
+    if isinstance(config, Mapping) and text_transformers.is_text(config):
+        return text_transformers.opened(folder)
+    if isinstance(config, Mapping) and audio_transformers.is_audio(config):
+        return audio_transformers.opened(folder)
+    return None
 
 
-def _text_card(name: str, folder: Path) -> BackboneCard:
+def _encoder_card(name: str, folder: Path, architecture: Any, spec: TextSpec | AudioSpec) -> BackboneCard:
     import torch
 
-    from headstart.backbones.sources import text_transformers
-
-    architecture, spec = text_transformers.opened(folder)
     try:
         with torch.device("meta"):
             network: Any = architecture.build(0)
@@ -93,7 +96,7 @@ def _text_card(name: str, folder: Path) -> BackboneCard:
     unknown = "unknown (local folder)"
     return BackboneCard(
         name=name,
-        modality="text",
+        modality=modality_of(spec),
         architecture=architecture.name,
         input=spec,
         feature_dim=width,

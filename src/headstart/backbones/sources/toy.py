@@ -9,7 +9,7 @@ from headstart.backbones.card import BackboneCard, Weights
 from headstart.backbones.sources.source import Request, not_in_catalogue
 from headstart.base.files import to_json
 from headstart.base.seeds import number
-from headstart.inputs.spec import ImageSpec, TextSpec
+from headstart.inputs.spec import AudioSpec, ImageSpec, TextSpec
 from headstart.inputs.text import digest
 
 if TYPE_CHECKING:
@@ -79,6 +79,15 @@ _BERT = {
     "attention_probs_dropout_prob": 0.1,
 }
 
+_WHISPER = {
+    "d_model": 32,
+    "encoder_layers": 2,
+    "encoder_attention_heads": 2,
+    "encoder_ffn_dim": 64,
+    "num_mel_bins": 40,
+    "max_source_positions": 250,
+}
+
 CARDS = (
     _card("toy/conv", "test_resnet", 96, 372_688, 0.016),
     _card("toy/vit", "test_vit", 64, 300_864, 0.005),
@@ -86,12 +95,16 @@ CARDS = (
         *("toy/text", "text", "bert", TextSpec(digest(TOKENIZER), window=64), 32, 20_928),
         *("apache-2.0", "nothing", _SEEDED),
     ),
+    BackboneCard(
+        *("toy/audio", "audio", "whisper", AudioSpec(form="log-mel", longest_s=5.0, mels=40), 32, 32_064),
+        *("apache-2.0", "nothing", _SEEDED),
+    ),
 )
 
 
 class ToySource:
-    """Two networks of about 0.3 M parameters for 64 × 64 pictures and a small one for texts, letter by letter; the same
-    weights on every machine.
+    """Two networks of about 0.3 M parameters for 64 × 64 pictures, a small one for texts, letter by letter, and one for
+    sounds; the same weights on every machine.
     """
 
     name = "toy"
@@ -118,6 +131,10 @@ def _architecture(card: BackboneCard) -> Architecture:
         from headstart.backbones.sources.text_transformers import TextArchitecture
 
         return TextArchitecture(card.architecture, tuple(sorted(_BERT.items())), "mean", TOKENIZER)
+    if isinstance(card.input, AudioSpec):
+        from headstart.backbones.sources.audio_transformers import AudioArchitecture
+
+        return AudioArchitecture(card.architecture, tuple(sorted(_WHISPER.items())))
     from headstart.backbones.sources.timm import TimmArchitecture
 
     size = (("img_size", _SPEC.size),) if card.architecture == "test_vit" else ()

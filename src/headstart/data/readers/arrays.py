@@ -1,4 +1,6 @@
-"""Lists and arrays from Python: texts, paths, encoded bytes, PIL images, arrays of pixels, or rows of numbers."""
+"""Lists and arrays from Python: texts, paths, encoded bytes, PIL images, arrays of pixels, sounds as samples with their
+rate, or rows of numbers.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ from headstart.data.readers.reader import (
     distinct,
     resolve_all,
 )
+from headstart.data.readers.sounds import modality_of_files
 from headstart.data.readers.text_tables import LineNumbers
+from headstart.data.sound import as_waveform
 
 
 class Arrays:
@@ -44,10 +48,13 @@ class Arrays:
             raise DataError("DA32 the list is empty: there are no examples. Give paths, PIL images or arrays.")
         if request.text is not None or _are_texts(values):
             return _texts(values, request)
+        sounds = [as_waveform(v) for v in values]
+        if all(sound is not None for sound in sounds):
+            return _found("audio", sounds, [str(i) for i in range(len(sounds))], request)
         _check_kinds(values)
         if all(isinstance(v, str | os.PathLike) for v in values):
             return _paths(values, request)
-        return _found("image", values, [str(i) for i in range(len(values))], request)
+        return _found(modality_of_files(values), values, [str(i) for i in range(len(values))], request)
 
 
 def vectors(source: np.ndarray, request: Request, origin: str) -> Found:
@@ -81,7 +88,7 @@ def _paths(values: Sequence[Any], request: Request) -> Found:
     written = [os.fspath(v) for v in values]
     where, rows = "the list of paths", LineNumbers(len(written), first=0, word="item")
     paths = resolve_all(written, rows, where, Containment(None, allow_outside=True))
-    return _found("image", paths, distinct([Path(w).as_posix() for w in written]), request)
+    return _found(modality_of_files(paths), paths, distinct([Path(w).as_posix() for w in written]), request)
 
 
 def _check_kinds(values: Sequence[Any]) -> None:
@@ -91,8 +98,8 @@ def _check_kinds(values: Sequence[Any]) -> None:
     for row, value in enumerate(values):
         if not isinstance(value, kinds):
             raise DataError(
-                f"DA34 item {row} is a {shown(type(value).__name__)}; each must be a path, bytes, a PIL image "
-                "or an array."
+                f"DA34 item {row} is a {shown(type(value).__name__)}; each must be a path, bytes, a PIL image, "
+                "an array, or (samples, rate) of a sound."
             )
     if any(isinstance(v, str | os.PathLike) for v in values) and not all(
         isinstance(v, str | os.PathLike) for v in values

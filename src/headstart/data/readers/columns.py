@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from headstart.base.errors import DataError, did_you_mean, listed, shown
 from headstart.data.readers.features import features_of
 from headstart.data.readers.reader import IMAGE_EXTENSIONS, Found, Request, distinct, split_named
+from headstart.data.readers.sounds import modality_of_files
+from headstart.data.sound import SOUND_EXTENSIONS, as_waveform
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 _PATH_NAMES = (
     *("path", "file", "file_name", "filename", "filepath", "file_path", "image", "image_path", "img", "img_path"),
     *("image_file", "image_name", "picture", "photo"),
+    *("audio", "audio_path", "audio_file", "wav", "sound", "recording", "clip"),
 )
 _TARGET_NAMES = (
     *("label", "labels", "target", "targets", "class", "classes", "class_name", "category", "categories", "y"),
@@ -54,7 +57,7 @@ def examples_of(
         ids, values, notes = _values(columns[held_in], places, where, held_in, files)
     used = {held_in, split_column, *(request.target if isinstance(request.target, tuple) else (target_name,))}
     return Found(
-        "text" if is_text else "image",
+        "text" if is_text else modality_of_files(values),
         ids,
         values,
         targets,
@@ -133,7 +136,7 @@ def _path_column(columns: Mapping[str, list[Any]], where: str, asked: str | None
     if held_in is not None:
         return held_in
     raise DataError(
-        f"TB63 {shown(where)} has no column of image paths. It has: {listed(columns, most=12)}. "
+        f"TB63 {shown(where)} has no column of paths of images or sounds. It has: {listed(columns, most=12)}. "
         f"Name the right one with --path-column; to learn from the columns themselves, name the one to predict with "
         f"--target{_or_texts(columns)}."
     )
@@ -169,12 +172,12 @@ def _holds_paths(values: list[Any], *, by_name: bool) -> bool:
     sample = [v for v in values[:200] if v not in (None, "")]
     if not sample:
         return False
-    if all(_inline_bytes(v) is not None for v in sample):
+    if all(_inline_bytes(v) is not None for v in sample) or all(as_waveform(v) is not None for v in sample):
         return True
     if not all(isinstance(v, str | Path) for v in sample):
         return False
-    pictures = sum(str(v).lower().endswith(IMAGE_EXTENSIONS) for v in sample)
-    return by_name or pictures >= 0.9 * len(sample)
+    files = sum(str(v).lower().endswith((*IMAGE_EXTENSIONS, *SOUND_EXTENSIONS)) for v in sample)
+    return by_name or files >= 0.9 * len(sample)
 
 
 def _split_column(
@@ -254,6 +257,9 @@ def _values(
             f"TB64 {shown(where)}, column '{shown(name)}': {len(empty)} of {len(column)} rows have no path "
             f"({listed(empty, most=5)}). Remove those rows."
         )
+    sounds = [as_waveform(value) for value in column]
+    if all(sound is not None for sound in sounds):
+        return [str(i) for i in range(len(sounds))], sounds, []
     inline = [_inline_bytes(value) for value in column]
     if all(found is not None for found in inline):
         pictures = [found for found in inline if found is not None]

@@ -81,6 +81,7 @@ _OTHER = """
     .txt .csv .tsv .json .jsonl .ndjson .xml .md .rst .py .ipynb .yaml .yml .toml .ini .cfg .log .html .htm .css .js
     .sh .bat .parquet .arrow .feather .npy .npz .mat .h5 .hdf5 .pkl .pickle .pt .pth .ckpt .safetensors .onnx .bin .db
     .sqlite .zip .tar .gz .tgz .bz2 .xz .7z .rar .pdf .doc .docx .xls .xlsx .ppt .pptx .wav .mp3 .flac .ogg .m4a .mp4
+    .oga .opus .aif .aiff .au .gsm
     .avi .mov .mkv .webm .exe .dll .so .c .h .cpp .java .r .m .lock .part .tmp .bak .sha256 .md5
 """
 _OTHER_EXTENSIONS = frozenset(_OTHER.split())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from headstart.features.feeds.feed import Feed
-from headstart.inputs.spec import ImageSpec, TextSpec, VectorSpec
+from headstart.inputs.spec import AudioSpec, ImageSpec, TextSpec, VectorSpec
 
 if TYPE_CHECKING:
     from headstart.backbones.backbone import Backbone
@@ -18,6 +18,10 @@ def feed_for(backbone: Backbone) -> Feed:
         from headstart.features.feeds.text import TextFeed
 
         return TextFeed(spec, str(backbone.companion_files()["tokenizer.json"]))
+    if isinstance(spec, AudioSpec):
+        from headstart.features.feeds.audio import AudioFeed
+
+        return AudioFeed(spec)
     if isinstance(spec, VectorSpec):
         from headstart.features.feeds.vector import VectorFeed
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from headstart.workflow.modalities.audio import AudioEvidence
 from headstart.workflow.modalities.evidence import Evidence, Shown
 from headstart.workflow.modalities.image import ImageEvidence
 from headstart.workflow.modalities.text import TextEvidence
 from headstart.workflow.modalities.vector import VectorEvidence
 
-EVIDENCE: dict[str, Evidence] = {"image": ImageEvidence(), "text": TextEvidence(), "vector": VectorEvidence()}
+EVIDENCE: dict[str, Evidence] = {
+    "audio": AudioEvidence(),
+    "image": ImageEvidence(),
+    "text": TextEvidence(),
+    "vector": VectorEvidence(),
+}
 
 __all__ = ["EVIDENCE", "Evidence", "Shown"]

@@ -1,0 +1,143 @@
+"""The same job on sounds, from the command line: a folder of tones, and what goes wrong with them."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+pytest.importorskip("soundfile")
+
+from tests.data.sounds import encoded, tone, wav
+
+import headstart as hs
+from headstart.records.predictions import Predictions
+
+
+def call(seed, is_high, rate=16_000):
+    """Half a second to one and a half of a tone that slides about, in noise."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.uniform(0.5, 1.5) * rate)
+    hz = np.linspace(*rng.uniform(*((700, 1800) if is_high else (300, 900)), 2), n)
+    wave = np.sin(2 * np.pi * np.cumsum(hz) / rate) * rng.uniform(0.1, 0.6)
+    return (wave + rng.normal(0, 0.05, n)).astype(np.float32)
+
+
+def folder_of(place, n, first=0):
+    for i in range(first, first + n):
+        label = "high" if i % 2 else "low"
+        (place / label).mkdir(parents=True, exist_ok=True)
+        rate = 8000 if i % 3 == 0 else 16_000
+        (place / label / f"{i:03}.wav").write_bytes(wav(call(i, i % 2, rate), rate))
+    return place
+
+
+@pytest.fixture(scope="module")
+def finished_sounds(tmp_path_factory, cache):
+    """A run on 330 tones, a silent one, one that is cut, and a copy."""
+    place = folder_of(tmp_path_factory.mktemp("sounds") / "calls", 330)
+    (place / "high" / "silent.wav").write_bytes(wav(np.zeros(8000)))
+    (place / "high" / "cut.wav").write_bytes(wav(tone(seconds=1), claims=64_000))
+    (place / "low" / "copy.flac").write_bytes(encoded(call(0, False, 8000), 8000, kind="FLAC"))
+    out = place.parent / "run"
+    hs.fit(place, out=out, config=hs.FitConfig(backbone="toy/audio"), cache=cache)
+    return out, place
+
+
+def test_a_run_on_sounds_leaves_what_a_run_on_pictures_leaves(finished_sounds):
+    run, _ = finished_sounds
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    assert [b["key"] for b in evaluation["baselines"]] == ["majority", "log-mel", "random-network"]
+    assert evaluation["verdict"]["against"] in ("log-mel", "random-network")
+    assert evaluation["metrics"]["accuracy"]["value"] > 0.6
+    assert {p.name for p in (run / "model").iterdir()} >= {"config.json", "preprocessor_config.json", "bundle.json"}
+    assert json.loads((run / "run.json").read_text())["status"] == "done"
+
+
+def test_bad_sounds_are_left_out_by_name_and_copies_stay_on_one_side(finished_sounds):
+    run, _ = finished_sounds
+    audit, split = (json.loads((run / name).read_text()) for name in ("audit.json", "split.json"))
+    assert {q["id"]: q["code"] for q in audit["quarantined"]} == {"high/silent.wav": "AU65", "high/cut.wav": "AU63"}
+    pair = ["low/000.wav", "low/copy.flac"]
+    assert pair in [sorted(c["ids"]) for c in audit["clusters"]]
+    assert len({name in split["test"] for name in pair}) == 1
+    assert any("mixed sample rates" in f["text"] for f in audit["findings"])
+
+
+def test_served_sounds_are_scored_as_they_were_evaluated(finished_sounds, headstart, tmp_path):
+    run, place = finished_sounds
+    judged = Predictions.load(run / "predictions.npz")
+    code, _, _ = headstart("predict", run, place, "--out", tmp_path / "p.csv")
+    assert code == 0
+    with open(tmp_path / "p.csv", newline="") as file:
+        rows = {row["id"]: row for row in csv.DictReader(file)}
+    for name, scores in zip(judged.ids, judged.scores, strict=True):
+        assert np.allclose([float(rows[name][f"p_{label}"]) for label in judged.labels], scores, atol=2e-3)
+    assert rows["high/cut.wav"]["problem"].startswith("AU63")
+
+
+def test_one_file_and_samples_with_their_rate_are_predicted(finished_sounds, headstart):
+    run, place = finished_sounds
+    code, out, _ = headstart("predict", run, place / "high" / "001.wav", "--json")
+    assert code == 0 and len(json.loads(out)["predictions"]) == 1
+    model, wave = hs.load(run), call(1, True)
+    by_file = model(place / "high" / "001.wav")
+    assert by_file == pytest.approx(model((wave, 16_000)), abs=5e-3)
+    assert by_file == pytest.approx(model((place / "high" / "001.wav").read_bytes()), abs=1e-6)
+    together = model.predict([(wave, 16_000), (call(2, False), 16_000), (np.zeros(9000), 16_000)])
+    assert list(together.ids) == ["0", "1"] and [q.code for q in together.quarantined] == ["AU65"]
+    assert np.allclose(together.scores[0], list(model.predict([(wave, 16_000)]).scores[0]), atol=2e-3)
+
+
+def test_evaluate_says_what_was_learnt_from_before(finished_sounds, headstart, tmp_path):
+    run, place = finished_sounds
+    code, out, _ = headstart("evaluate", run, folder_of(tmp_path / "new", 40, first=1000), "--json")
+    found = json.loads(out)
+    assert code == 0 and found["evaluation"]["n"] == 40 and not found["seen_in_training"]
+    code, out, _ = headstart("evaluate", run, place, "--json")
+    assert len(json.loads(out)["seen_in_training"]) >= 250
+
+
+def test_the_saved_folder_opens_with_plain_transformers(finished_sounds):
+    """The lines of the README, run as they stand, give the scores that headstart gives."""
+    run, place = finished_sounds
+    sound = place / "high" / "001.wav"
+    readme = (run / "model" / "README.md").read_text()
+    lines = readme.split("## Open it without headstart")[1].split("```python")[1].split("```")[0]
+    lines = lines.replace('"./', f'"{run / "model"}/').replace('"sound.wav"', f'"{sound}"')
+    told = []
+    exec(compile(lines, "README.md", "exec"), {"print": told.append})
+    assert told[0] == pytest.approx(hs.load(run, precision="float32")(sound), abs=2e-3)
+
+
+def test_the_report_shows_sounds_and_lets_the_worst_mistakes_be_heard(finished_sounds):
+    run, _ = finished_sounds
+    page = (run / "report.html").read_text()
+    assert 'class="sound" src="data:image/png;base64,' in page
+    assert 0 < page.count('<audio controls preload="none" src="data:audio/wav;base64,') <= 24
+    assert "media-src data:" in page and len(page) < 3_000_000
+    assert "The network hears one channel at 16,000 Hz" in page
+
+
+def test_numbers_and_several_labels_are_learnt_from_sounds(cache, tmp_path):
+    waves = [(call(i, i % 2), 16_000) for i in range(60)]
+    kinds = {
+        "regression": [len(w) / 16_000 for w, _ in waves],
+        "multi-label": [
+            "up|long" if i % 2 and len(w) > 16_000 else "up" if i % 2 else "long" for i, (w, _) in enumerate(waves)
+        ],
+    }
+    for kind, y in kinds.items():
+        data = hs.FitConfig().data
+        config = hs.FitConfig(data=type(data)(task=kind), backbone="toy/audio", random_baseline="off")
+        run = hs.fit(waves, y, out=tmp_path / kind, config=config, cache=cache)
+        assert [b.key for b in run.evaluation.baselines] == ["majority", "log-mel"]
+        assert hs.load(tmp_path / kind).predict([waves[0]]).scores.shape[0] == 1
+
+
+@pytest.mark.parametrize(
+    "words, code", [(("-b", "toy/conv"), "PL80"), (("-b", "toy/audio", "--strategy", "full"), "PL81")]
+)
+def test_what_does_not_go_together_is_said_before_any_work(words, code, headstart, tmp_path):
+    exit_code, _, err = headstart("fit", folder_of(tmp_path / "calls", 12), "--out", tmp_path / "run", *words)
+    assert exit_code == 2 and code in err
