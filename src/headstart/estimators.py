@@ -16,6 +16,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from headstart.base.errors import DataError, shown
+from headstart.data.words import words_of
 from headstart.tasks.classification import Classification
 from headstart.tasks.regression import Regression
 from headstart.tasks.task import Task
@@ -29,7 +30,7 @@ class _Transfer(TransformerMixin, BaseEstimator):
     """What both estimators share. Abstract: subclasses say what is predicted.
 
     backbone: name from ``headstart models``. None: X is a numeric (N, D) matrix of features, or, where X holds
-        images, the starter network.
+        examples, the starter network for their kind.
     weights: local file with the backbone's parameters.
     folds: of the cross-validation that chooses the head.  cache_dir: None: $HEADSTART_CACHE or the user's cache.
     """
@@ -54,7 +55,7 @@ class _Transfer(TransformerMixin, BaseEstimator):
         self.verbose = verbose
 
     def transform(self, X: Any) -> np.ndarray:
-        """(N, D) float32 embeddings of images; a numeric matrix is given back as it is."""
+        """(N, D) float32 embeddings of the examples; a numeric matrix is given back as it is."""
         check_is_fitted(self)
         return self._features(X)
 
@@ -70,18 +71,20 @@ class _Transfer(TransformerMixin, BaseEstimator):
         self.task_ = task
 
     def _features(self, X: Any, *, reset: bool = False) -> np.ndarray:
-        """Embeddings where X holds images, else X checked as scikit-learn does."""
-        if not _holds_images(X):
+        """Embeddings where X holds examples, else X checked as scikit-learn does."""
+        if not _holds_examples(X):
             matrix = validate_data(
                 self, X, reset=reset, dtype=(np.float64, np.float32), ensure_min_samples=2 if reset else 1
             )
             if reset:
                 self.backbone_: Backbone | None = None
             elif self.backbone_ is not None:
-                raise ValueError(f"this estimator was fitted on images; got a numeric matrix of shape {matrix.shape}.")
+                raise ValueError(
+                    f"this estimator was fitted on examples; got a numeric matrix of shape {matrix.shape}."
+                )
             return matrix
         if not reset and self.backbone_ is None:
-            raise ValueError("this estimator was fitted on a numeric matrix; got images.")
+            raise ValueError("this estimator was fitted on a numeric matrix; got examples.")
         embedded = self._embed(X, reset)
         if reset:
             self.n_features_in_ = embedded.shape[1]
@@ -94,11 +97,15 @@ class _Transfer(TransformerMixin, BaseEstimator):
         from headstart.workflow.choose_backbone import choose_backbone
 
         if reset:
-            name = choose_backbone(self.backbone or "starter", catalogue)
+            given = self.backbone or "starter"
+            open_choice = given in ("starter", "auto")
+            kind = open_dataset(list(X)).modality if open_choice else catalogue.card(given).modality
+            name = choose_backbone(given, catalogue, modality=kind)
             self.backbone_ = catalogue.load(name, weights=Path(self.weights) if self.weights else None)
             self.runner_ = None
         assert self.backbone_ is not None, "set by _features or above"
-        dataset = open_dataset(list(X))
+        # One word, or the name of a file, is a text too where the network takes texts.
+        dataset = open_dataset(list(X), text="text" if self.backbone_.card.modality == "text" else None)
         features = extract(
             self.backbone_,
             dataset,
@@ -106,11 +113,13 @@ class _Transfer(TransformerMixin, BaseEstimator):
             device=self.device,
             only_runner=self.runner_,
         )
-        if features.survey.problems:
-            first = features.survey.problems[min(features.survey.problems)]
+        problems = features.survey.problems
+        if problems:
+            first = problems[min(problems)]
             raise DataError(
-                f"{len(features.survey.problems)} of {len(dataset)} images cannot be used; first: {shown(first.id)}: "
-                f"{first.code} {shown(first.reason)}. Leave them out: an estimator must answer for every row."
+                f"{len(problems)} of {len(dataset)} {words_of(dataset.modality).many} cannot be used; "
+                f"first: {shown(first.id)}: {first.code} {shown(first.reason)}. "
+                "Leave them out: an estimator must answer for every row."
             )
         self.runner_ = features.record.runner
         return features.X
@@ -124,7 +133,7 @@ class _Transfer(TransformerMixin, BaseEstimator):
 class TransferClassifier(ClassifierMixin, _Transfer):
     """A classifier on a pretrained network's features, its head chosen by cross-validation.
 
-    X: (N, D) features, or a sequence of paths, PIL images or (H, W, 3) arrays.  y: (N,) labels of any kind.
+    X: (N, D) features, or a sequence of paths, PIL images, (H, W, 3) arrays, or texts.  y: (N,) labels of any kind.
     After fit: classes_, n_features_in_, head_, temperature_, head_record_ (what was tried), backbone_.
     predict_proba is calibrated on out-of-fold answers.
     """
@@ -208,8 +217,10 @@ class TransferRegressor(RegressorMixin, _Transfer):
         return tags
 
 
-def _holds_images(X: Any) -> bool:
-    """Whether X is a sequence of paths, pictures or pixel arrays rather than a matrix of numbers."""
+def _holds_examples(X: Any) -> bool:
+    """Whether X is a sequence of paths, pictures, pixel arrays or texts rather than a matrix of numbers."""
+    if hasattr(X, "to_numpy") and getattr(X, "ndim", 2) == 1:  # a column of a frame
+        X = X.to_numpy()
     if isinstance(X, np.ndarray) and X.dtype.kind in "biuf":
         return X.ndim == 4 or (X.ndim == 3 and X.dtype == np.uint8)
     if isinstance(X, np.ndarray) and (X.ndim != 1 or X.dtype.kind not in "OUS"):

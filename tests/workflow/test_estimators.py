@@ -77,7 +77,7 @@ def test_paths_pictures_and_arrays_give_the_same_answers(pictures, tmp_path):
 def test_pictures_and_numbers_are_not_mixed_up(pictures, tmp_path):
     paths, labels = pictures
     model = hs.TransferClassifier("toy/conv", cache_dir=str(tmp_path)).fit(paths, labels)
-    with pytest.raises(ValueError, match="fitted on images"):
+    with pytest.raises(ValueError, match="fitted on examples"):
         model.predict(np.zeros((3, model.n_features_in_)))
     numbers = hs.TransferClassifier().fit(np.random.default_rng(0).random((20, 4)), [0, 1] * 10)
     with pytest.raises(ValueError, match="fitted on a numeric matrix"):
@@ -90,3 +90,16 @@ def test_an_unreadable_picture_is_an_error_since_every_row_needs_an_answer(pictu
     bad.write_bytes(b"no picture")
     with pytest.raises(DataError, match="1 of 37 images cannot be used"):
         hs.TransferClassifier("toy/conv", cache_dir=str(tmp_path)).fit([*paths, str(bad)], [*labels, "red"])
+
+
+def test_texts_are_examples_too_in_a_list_or_in_a_column(tmp_path):
+    import pandas as pd
+
+    texts = [f"{word} number {i}" for i in range(12) for word in ("a fine day", "rain and storm")]
+    y = ["good", "bad"] * 12
+    model = hs.TransferClassifier("toy/text", folds=3, cache_dir=str(tmp_path))
+    answers = model.fit(texts, y).predict_proba(texts)
+    np.testing.assert_array_equal(model.fit(pd.Series(texts), y).predict_proba(pd.Series(texts)), answers)
+    assert model.score(texts, y) == 1.0
+    with pytest.raises(DataError, match=r"1 of 3 texts cannot be used"):
+        model.predict(["a fine day today", "", "rain"])
