@@ -29,7 +29,7 @@ from headstart.cli.main import app
 from headstart.data.readers import READERS
 from headstart.evaluation.scores import SCORES
 from headstart.inputs.spec import ImageSpec
-from headstart.records import audit, evaluation, heads, history, ladder, proof, ranking, run
+from headstart.records import audit, evaluation, few_shot, heads, history, ladder, proof, ranking, run
 from headstart.records.estimate import Estimate
 from headstart.training.checkpoint import CheckpointManifest
 from headstart.workflow import config
@@ -144,6 +144,7 @@ RECORDS = (
     *(plan.Plan, plan.Phase, plan.Schedule, plan.Penalty, plan.Surgery, plan.Optimizer, plan.Loss, plan.Head),
     *(ranking.RankRecord, ranking.RankedCandidate, ranking.RankRound, ranking.RankCost),
     *(proof.ProofRecord, proof.Rival, proof.Multiplier, proof.LearningCurve, proof.CurvePoint, proof.PowerLaw),
+    *(few_shot.FewShotRecord, few_shot.FewShotPoint),
     *(history.History, history.PhaseRecord, history.StepRecord, history.ValidationRecord, CheckpointManifest),
     *(evaluation.Evaluation, evaluation.ClassScores, evaluation.Bin, evaluation.Baseline, evaluation.Verdict),
     *(evaluation.Example, evaluation.LabelIssue),

@@ -268,6 +268,7 @@ def as_object(run: Run) -> dict[str, Any]:
         "evaluation": to_dict(run.evaluation),
         "heads": to_dict(run.heads),
         "proof": to_dict(run.proof) if run.proof is not None else None,
+        "few_shot": to_dict(run.few_shot) if run.few_shot is not None else None,
         "ladder": to_dict(run.ladder) if run.ladder is not None else None,
         "record": to_dict(run.record),
     }
@@ -296,6 +297,8 @@ def print_run(run: Run) -> None:
     print_evaluation(evaluation)
     if run.proof is not None:
         line(run.proof.sentence, "bold")
+    if run.few_shot is not None:
+        line(run.few_shot.sentence)
     line(f"report  {run.report}")
     line(f"model   {run.folder.model}")
 

@@ -198,3 +198,36 @@ def multiplier(value: float, drawn: np.ndarray, *, least: float, most: float, n:
     if times.value == most:
         return Multiplier(times, least, most, "at least")
     return Multiplier(times, least, most, "at most" if times.value == least else "measured")
+
+
+# --- a few of each class
+
+
+def few_of_each(y: np.ndarray, groups: np.ndarray, sizes: Sequence[int], *, seed: int) -> list[np.ndarray]:
+    """Positions of at most ``size`` examples of each class for each of ``sizes``, sorted; smaller lie in larger.
+
+    y: (n,) class index.  groups: (n,) rows that belong together: other groups come first, so that few examples are
+    as different as they can be.  A class with fewer examples gives all of them.
+    """
+    order = stream(seed, "few of each").permutation(len(y))
+    _, first = np.unique(groups[order], return_index=True)
+    again = np.ones(len(y), bool)
+    again[first] = False
+    order = order[np.argsort(again, kind="stable")]
+    place = np.empty(len(y), np.int64)  # of each row among those of its class
+    for k in np.unique(y):
+        members = order[y[order] == k]
+        place[members] = np.arange(len(members))
+    return [np.flatnonzero(place < size) for size in sizes]
+
+
+def ahead(
+    n: np.ndarray, errors: np.ndarray, drawn: np.ndarray, *, to: float
+) -> tuple[float, np.ndarray, PowerLaws]:
+    """(error with ``to`` labels, the same in each resample (R,), the law).
+
+    n: (P,) labels.  errors: (P,).  drawn: (P, R).  The law is robust and knows no error but that of its resamples:
+    whoever follows it beyond n should first have seen it meet a point that it was not shown.
+    """
+    law, laws = fit_power_laws(n, errors[None]), fit_power_laws(n, drawn.T)
+    return float(law.at(to)[0]), laws.at(to), law

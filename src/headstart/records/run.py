@@ -20,6 +20,7 @@ from headstart.base.files import disk_fault, make_folder, read_json, write_json
 from headstart.records.audit import Audit, SplitRecord
 from headstart.records.columns import ColumnsRecord
 from headstart.records.evaluation import Evaluation
+from headstart.records.few_shot import FewShotRecord
 from headstart.records.heads import HeadRecord
 from headstart.records.ladder import LadderRecord
 from headstart.records.predictions import Predictions
@@ -148,6 +149,11 @@ class RunFolder:
         return self.path / "proof.json"
 
     @property
+    def few_shot(self) -> Path:
+        """What fewer labels would have given; not there where there is nothing between one example and all."""
+        return self.path / "few_shot.json"
+
+    @property
     def ranking(self) -> Path:
         """Which networks were compared before; there after rank, and after fit --backbone auto."""
         return self.path / "ranking.json"
@@ -200,6 +206,7 @@ class RunFolder:
         | HeadRecord
         | LadderRecord
         | ProofRecord
+        | FewShotRecord
         | RankRecord
         | ColumnsRecord
         | Evaluation,
@@ -231,6 +238,7 @@ class RunFolder:
             HeadRecord: self.heads,
             LadderRecord: self.ladder,
             ProofRecord: self.proof,
+            FewShotRecord: self.few_shot,
             RankRecord: self.ranking,
             ColumnsRecord: self.columns,
             Evaluation: self.evaluation,

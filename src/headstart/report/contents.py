@@ -18,6 +18,7 @@ from headstart.records.run import BackboneRecord, FeatureRecord, RunFolder, Timi
 from headstart.report import privacy, wording
 from headstart.report.advice import next_steps
 from headstart.report.columns import columns
+from headstart.report.few_shot import few_shot
 from headstart.report.finetuning import PROBE, changed_network, finetuning
 from headstart.report.pictures import Pictures
 from headstart.report.proof import proof
@@ -46,6 +47,7 @@ def contents(run: RunFolder) -> dict[str, Any]:
             "heads": heads(records.heads, records.split) if records.heads else None,
             "finetuning": finetuning(records),
             "proof": proof(records),
+            "few_shot": few_shot(records),
             "results": results(e, records.words) if e else None,
             "mistakes": mistakes(e, records.pictures) if e else None,
             "labels": label_issues(e, records.pictures) if e else None,

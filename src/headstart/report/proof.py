@@ -61,11 +61,11 @@ def _curve(curve: LearningCurve, is_lower_better: bool) -> dict[str, Any]:
         "name": NAMES.get(curve.key, curve.key),
         "what": curve.what,
         "points": points,
-        "fitted": _fitted(curve.law, [p.n for p in curve.points], is_lower_better) if curve.law else [],
+        "fitted": fitted(curve.law, [p.n for p in curve.points], is_lower_better) if curve.law else [],
     }
 
 
-def _fitted(law: PowerLaw, sizes: Sequence[float], is_lower_better: bool) -> list[tuple[float, float]]:
+def fitted(law: PowerLaw, sizes: Sequence[float], is_lower_better: bool) -> list[tuple[float, float]]:
     """(labels, score) along the power law, between the sizes that were measured."""
     if len(sizes) < 2:
         return []

@@ -10,6 +10,7 @@ from headstart.data.words import Words, words_of
 from headstart.records.audit import Audit, SplitRecord
 from headstart.records.columns import ColumnsRecord
 from headstart.records.evaluation import Evaluation
+from headstart.records.few_shot import FewShotRecord
 from headstart.records.heads import HeadRecord
 from headstart.records.ladder import LadderRecord
 from headstart.records.proof import ProofRecord
@@ -32,6 +33,7 @@ class Records:
     heads: HeadRecord | None
     ladder: LadderRecord | None
     proof: ProofRecord | None
+    few_shot: FewShotRecord | None
     columns: ColumnsRecord | None
     evaluation: Evaluation | None
     pictures: Pictures
@@ -55,6 +57,7 @@ class Records:
             load(HeadRecord, run.heads),
             load(LadderRecord, run.ladder),
             load(ProofRecord, run.proof),
+            load(FewShotRecord, run.few_shot),
             load(ColumnsRecord, run.columns),
             load(Evaluation, run.evaluation),
             Pictures.read(run.pictures),

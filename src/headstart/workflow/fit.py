@@ -263,6 +263,13 @@ def _fit(
             probe=None if network is backbone else probed.after,
         )
 
+    with clock("fewer labels"):
+        from headstart.workflow.few_shot import few_shot
+
+        curve = few_shot(probed.after, contest, observer=observer)
+        if curve is not None:
+            folder.save(curve)
+
     if config.prove and ground is not None:
         with clock("proof"):
             from headstart.workflow.proof import prove
@@ -398,7 +405,7 @@ def _goes_on(folder: RunFolder, new: RunRecord) -> bool:
 def _clear(folder: RunFolder) -> None:
     """What another run left and this one need not write: state of its training, and records that stand by choice."""
     shutil.rmtree(folder.checkpoints, ignore_errors=True)
-    for path in (folder.plan, folder.ladder, folder.proof, folder.ranking):
+    for path in (folder.plan, folder.ladder, folder.proof, folder.ranking, folder.few_shot):
         path.unlink(missing_ok=True)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from headstart.records.audit import Audit, SplitRecord
 from headstart.records.evaluation import Evaluation
+from headstart.records.few_shot import FewShotRecord
 from headstart.records.heads import HeadRecord
 from headstart.records.ladder import LadderRecord
 from headstart.records.predictions import Predictions
@@ -54,6 +55,11 @@ class Run:
     def proof(self) -> ProofRecord | None:
         """What it would have cost to do without transfer; None where that was not asked for."""
         return self.folder.load(ProofRecord) if self.folder.proof.exists() else None
+
+    @cached_property
+    def few_shot(self) -> FewShotRecord | None:
+        """What fewer labels would have given; None where there is nothing between one example and all."""
+        return self.folder.load(FewShotRecord) if self.folder.few_shot.exists() else None
 
     @cached_property
     def evaluation(self) -> Evaluation:
