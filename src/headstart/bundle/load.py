@@ -205,7 +205,7 @@ def _hears(folder: Path, manifest: Manifest, spec: AudioSpec, where: str) -> Arc
 def _built_by(library: object, config: Any, where: str) -> Architecture:
     """By a library, or by one of them with changes of ours on top, which may lie on each other."""
     from headstart.adapt import grown
-    from headstart.backbones import columns, restructure
+    from headstart.backbones import columns, graph, restructure
     from headstart.backbones.sources import timm, torchvision, transformers
 
     if not isinstance(config, Mapping):
@@ -221,10 +221,14 @@ def _built_by(library: object, config: Any, where: str) -> Architecture:
     }
     if library in libraries:
         return libraries[str(library)](config, where=where)
-    if library != "headstart" or config.get("kind") not in (*ours, "columns"):
+    whole: dict[str, Callable[..., Architecture]] = {
+        "columns": columns.architecture_from,
+        "graph": graph.architecture_from,
+    }
+    if library != "headstart" or config.get("kind") not in (*ours, *whole):
         what = library if library != "headstart" else f"headstart, {config.get('kind')}"
         raise DataError(f"{where}: networks of '{shown(what)}' cannot be built by this headstart.")
-    if config["kind"] == "columns":
-        return columns.architecture_from(config, where=where)
+    if config["kind"] in whole:
+        return whole[config["kind"]](config, where=where)
     inner = _built_by(config.get("inner_library"), config.get("inner"), where)
     return ours[str(config["kind"])](inner, config.get("changes"), where=where)

@@ -1,4 +1,4 @@
-"""``file:PATH``: a model folder on this machine, as timm, transformers or headstart write them."""
+"""``file:PATH``: a model folder on this machine, as timm, transformers or headstart write them, or a graph model."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.backbones.card import BackboneCard, Weights
+from headstart.backbones.sources import tfjs
 from headstart.backbones.sources.source import Request
 from headstart.base.config import from_dict
 from headstart.base.errors import DataError, HeadstartError, NotInCatalogue, Refused, shown
@@ -33,11 +34,15 @@ class LocalSource:
         return ()
 
     def card(self, name: str, *, offline: bool = False) -> BackboneCard:
-        folder = Path(name.removeprefix("file:"))
+        written = name.removeprefix("file:")
+        folder = Path(written)
+        if tfjs.is_graph(written):
+            return tfjs.card_of(name, written)
         if not folder.is_dir():
             raise NotInCatalogue(
                 f"'{shown(name)}': there is no folder {shown(folder)}. file:PATH takes a folder with config.json and "
-                "model.safetensors; for a single weights file name its network and give the file with --weights."
+                "model.safetensors, or the .json of a TensorFlow.js graph model; for a single weights file name its "
+                "network and give the file with --weights."
             )
         encoder = _encoder_in(folder)
         if encoder is not None:
@@ -53,6 +58,8 @@ class LocalSource:
         from headstart.backbones.sources.text_transformers import TextArchitecture
         from headstart.backbones.sources.transformers import TransformersArchitecture
 
+        if tfjs.is_graph(card.weights.where):
+            return tfjs.load_local(card, request)
         folder = Path(card.weights.where)
         architecture: Any = (_encoder_in(folder) or _opened(folder))[0]
         if not request.pretrained:

