@@ -223,7 +223,7 @@ def test_what_holds_for_the_whole_plan_is_listed(tmp_path: Path) -> None:
         "Schedule": "cosine after 10\u00a0% warm-up",
         "Loss": "the task’s own",
         "Penalties": "L2-SP 0.01",
-        "Augmentation": "none: images as they are, so that frozen first stages run once over each",
+        "Augmentation": "none: images as they are",
     }
 
 

@@ -158,7 +158,8 @@ def test_several_labels_and_numbers_are_learnt_from_texts(cache, tmp_path):
     [
         (("--text", "revew"), "TB63"),
         (("--text", "review", "--backbone", "toy/conv"), "PL80"),
-        (("--text", "review", "--backbone", "toy/text", "--strategy", "full"), "PL81"),
+        (("--text", "review", "--backbone", "toy/text", "--prove"), "PL81"),
+        (("--text", "review", "--backbone", "toy/text", "--strategy", "adapter"), "PL15"),
         (("--path-column", "review", "--backbone", "toy/text"), "PL80"),
     ],
 )

@@ -45,7 +45,7 @@ def ground_of(folder: Path) -> Ground:
     return Ground(
         backbone=backbone,
         known=Known(X, task.encode(dataset.targets), np.arange(len(ids)), ids, task),
-        pictures=decode_pictures(dataset, backbone.spec),
+        examples=decode_pictures(dataset, backbone.spec),
         runner=RUNNER,
         device="cpu",
         settings=LoopSettings(),

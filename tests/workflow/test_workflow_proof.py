@@ -73,7 +73,7 @@ class World:
         self.ground = Ground(
             backbone=self.backbone,
             known=self.known.take(self.train),
-            pictures=decode_pictures(usable, self.backbone.spec),
+            examples=decode_pictures(usable, self.backbone.spec),
             runner=RUNNER,
             device="cpu",
             settings=LoopSettings(),

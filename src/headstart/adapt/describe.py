@@ -86,11 +86,13 @@ def describe(
     n: int,
     *,
     partly: Mapping[str, Mapping[str, int]] | None = None,
+    of: str = "image",
 ) -> Description:
     """The table of ``plan`` for a network with ``stages`` (input side first) and ``n`` training examples.
 
     parameters: stage (or HEAD) → how many it has, additions included.  partly: 'norm-and-bias' or 'added' → how many
     of each stage are of that kind; where it is missing a phase that trains only those says 'not counted'.
+    of: the modality of the examples.
     """
     counts = {"all": parameters, **(partly or {})}
     rows = tuple(_row(plan, phase, stages, counts, n) for phase in plan.phases)
@@ -101,7 +103,7 @@ def describe(
         epochs=_epochs(plan.steps, plan, n),
         all_parameters=sum(parameters.values()),
         rows=rows,
-        facts=tuple(_facts(plan, rows)),
+        facts=tuple(_facts(plan, rows, of)),
     )
 
 
@@ -174,7 +176,7 @@ def _order(rows: Sequence[PhaseRow]) -> str:
     return "first " + ", then ".join([parts[0], *between, parts[-1]])
 
 
-def _facts(plan: Plan, rows: Sequence[PhaseRow]) -> Iterator[tuple[str, str]]:
+def _facts(plan: Plan, rows: Sequence[PhaseRow], of: str) -> Iterator[tuple[str, str]]:
     yield "head", _head(plan)
     if plan.surgery:
         yield "surgery", "; ".join(_surgery(surgery) for surgery in plan.surgery)
@@ -186,12 +188,15 @@ def _facts(plan: Plan, rows: Sequence[PhaseRow]) -> Iterator[tuple[str, str]]:
     tuned = [(row, phase) for row, phase in zip(rows, plan.phases, strict=True) if row.fastest is not None]
     if any(row.penalties for row, _ in tuned):
         yield "penalties", _by_phase([(row.name, ", ".join(row.penalties) or "none") for row, _ in tuned])
-    yield "views", _views(plan)
-    if tuned:
+    if of == "text":
+        yield "texts", "as they are; the table of words stays as it was loaded"
+    else:
+        yield "views", _views(plan)
+    if tuned and of != "text":
         yield "BatchNorm", _by_phase([(phase.name, _STATISTICS[phase.statistics]) for _, phase in tuned])
     if plan.ema is not None:
         yield "weights", f"running mean, half-life {plan.ema:.3g} of the steps"
-    yield "validation", _validation(plan)
+    yield "validation", _validation(plan, "text" if of == "text" else "image")
 
 
 def _head(plan: Plan) -> str:
@@ -240,9 +245,9 @@ def _views(plan: Plan) -> str:
     return f"augmented ({policy}), {drawn}"
 
 
-def _validation(plan: Plan) -> str:
+def _validation(plan: Plan, one: str) -> str:
     if not plan.validations:
-        return "none; the last weights are kept, so that no held-back image chooses them"
+        return f"none; the last weights are kept, so that no held-back {one} chooses them"
     stops = "" if plan.patience is None else f"; stops after {plan.patience} without improvement"
     return f"{_plural(plan.validations, 'time')}, the best weights are kept{stops}"
 

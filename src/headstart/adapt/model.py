@@ -68,12 +68,12 @@ class AdaptedModel(nn.Module):
 
     def features(self, inputs: Tensor) -> Tensor:
         """(B, D) of the same inputs, as Backbone.from_batch gives them."""
-        if not self.takes_pixels:
-            tokens: Tensor = self.backbone(inputs)
-            return tokens
-        images = inputs.permute(0, 3, 1, 2).float() * self.scale.float() + self.shift.float()
-        features: Tensor = self.backbone(images.to(self.scale.dtype))
+        features: Tensor = self.backbone(self._normalised(inputs) if self.takes_pixels else inputs)
         return features
+
+    def _normalised(self, pixels: Tensor) -> Tensor:
+        images = pixels.permute(0, 3, 1, 2).float() * self.scale.float() + self.shift.float()
+        return images.to(self.scale.dtype)
 
     def parameters_of(self, stage: str) -> list[tuple[str, nn.Parameter]]:
         """(name as in ``named_parameters``, parameter) of one stage or HEAD; KeyError for another name."""

@@ -228,12 +228,20 @@ class Budget:
         return self.n / max(1, self.classes)
 
 
-def default_budget(n: int, classes: int, *, epochs: float | None = None, batch_size: int | None = None) -> Budget:
+def default_budget(
+    n: int,
+    classes: int,
+    *,
+    epochs: float | None = None,
+    batch_size: int | None = None,
+    most_epochs: float = math.inf,
+) -> Budget:
     """Steps that suit ``n`` examples: many epochs for few, few for many.
 
     Between 100 and 2,000 steps of 16 to 64, near 30·√n: 50 examples get 212 steps (a batch of 12: 50 epochs), 1,000
     get 949 (batch 32: 30 epochs), 5,000 get 2,000 (batch 64: 26 epochs). The shape follows the BiT rule (Kolesnikov et
     al. 2020: 500 steps below 20,000 examples), with longer training for few as METHODS B.4 and H ask for.
+    most_epochs: what no default exceeds, but for the 100 steps.
     ``epochs`` and ``batch_size`` are taken as given, or refused (PL07), as is a batch larger than the data.
     """
     for name, value in (("epochs", epochs), ("batch_size", batch_size)):
@@ -243,5 +251,7 @@ def default_budget(n: int, classes: int, *, epochs: float | None = None, batch_s
         raise PlanError(f"PL07 batch_size is {batch_size}, but there are {n} training examples; give at most {n}.")
     batch = batch_size or (max(2, min(16, n // 4)) if n < 200 else 32 if n < 4000 else 64)
     batch = max(1, min(batch, n))
-    steps = max(1, round(epochs * n / batch)) if epochs is not None else max(100, min(2000, round(30 * math.sqrt(n))))
+    if epochs is not None:
+        return Budget(max(1, round(epochs * n / batch)), batch, n, classes)
+    steps = max(100, round(min(2000, 30 * math.sqrt(n), most_epochs * n / batch)))
     return Budget(steps, batch, n, classes)

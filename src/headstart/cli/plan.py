@@ -45,6 +45,7 @@ def plan(
     group_by: o.GroupBy = None,
     task: o.TaskOption = None,
     encoding: o.Encoding = None,
+    text: o.Text = None,
     seed: o.Seed = 0,
     cache: o.Cache = None,
     as_json: o.Json = False,
@@ -79,6 +80,7 @@ def plan(
             group_by=group_by,
             task=one_of("--task", task, get_args(TaskName)) if task else None,
             encoding=encoding,
+            text=text,
             allow_empty=True,
         ),
         structure=Structure(cut_at, pooling, channels),  # type: ignore[arg-type]  # as for Options

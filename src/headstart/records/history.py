@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-StopReason = Literal["finished", "patience", "time"]
+StopReason = Literal["finished", "patience", "time", "failed"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ class ValidationRecord:
 
 @dataclass(frozen=True)
 class History:
-    """stopped_because: 'finished', 'patience' (no better validation for so long) or 'time' (the limit was reached).
+    """stopped_because: 'finished', 'patience' (no better validation for so long), 'time' (the limit was reached) or
+    'failed' (it had learnt less than a constant answer knows, and was begun anew).
 
     planned: steps of the plan; len(steps) were made.  best_step: updates behind the weights that were kept.
     images_per_s: training alone, validations and checkpoints left out.  micro_batch: examples that went through the

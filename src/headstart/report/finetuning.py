@@ -25,7 +25,7 @@ def finetuning(records: Records) -> dict[str, Any] | None:
         return None
     words = wording.metric_words(record.metric)
     kept = kept_rung(record)
-    return {
+    found = {
         "lead": _asked(record.rungs[0]) if is_asked(record) else _climb(record),
         "on_test": _on_test(records),
         "is_asked": is_asked(record),
@@ -45,6 +45,16 @@ def finetuning(records: Records) -> dict[str, Any] | None:
         "curve": _curve(record.history) if record.history else None,
         "notes": list(record.notes),
     }
+    return {key: _spoken(value, records) for key, value in found.items()}
+
+
+def _spoken(value: Any, records: Records) -> Any:
+    """Every sentence inside, said of the examples of this run."""
+    if isinstance(value, str):
+        return wording.spoken(value, records.words)
+    if isinstance(value, dict):
+        return {key: _spoken(part, records) for key, part in value.items()}
+    return [_spoken(part, records) for part in value] if isinstance(value, list | tuple) else value
 
 
 def kept_rung(record: LadderRecord) -> Rung | None:
@@ -271,6 +281,7 @@ def _training(history: History) -> str:
         "finished": "",
         "patience": " It ended early: the validations had stopped improving.",
         "time": " It ended at the limit of time.",
+        "failed": " It had learnt less than a constant answer knows.",
     }[history.stopped_because]
     best = f" The weights after step {history.best_step:,} did best on held-back images and were kept."
     return (

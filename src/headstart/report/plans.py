@@ -233,7 +233,7 @@ def _augmentation(plan: Table) -> str:
     if policy is None:
         return ""
     if policy == "none":
-        return "none: images as they are, so that frozen first stages run once over each"
+        return "none: images as they are"
     drawn = f"{counted(views, 'view')} of each image, drawn once" if isinstance(views, int) and views else "new views"
     allowed = "what the safety test allows" if policy == "auto" else str(policy)
     return f"{allowed}; {drawn}"

@@ -112,6 +112,9 @@ class NoCheckpoints:
     def check_room(self, size: int) -> None:
         return None
 
+    def beside(self, name: str) -> NoCheckpoints:
+        return self
+
 
 class Checkpoints:
     """The checkpoints in ``folder``, of which the newest ``keep`` and the best stay.
@@ -141,11 +144,23 @@ class Checkpoints:
         self.run_id, self.keep = run_id, keep
         self.skipped: list[str] = []
         self._observer, self._at = observer, at
+        self._ownership = ownership
         self._owner_file = ownership.path if ownership else None
         self._owner = self._owner_token()
         assert self._owner != _GONE, "enter the Ownership before the checkpoints are opened"
         self._check_writable()
         self._sweep()
+
+    def beside(self, name: str) -> Checkpoints:
+        """Those of another training of the same run, in a folder of their own inside this one."""
+        return Checkpoints(
+            self.folder / name,
+            run_id=f"{self.run_id}/{name}",
+            keep=self.keep,
+            ownership=self._ownership,
+            observer=self._observer,
+            at=self._at,
+        )
 
     # -- writing ------------------------------------------------------------------------------------------------
 

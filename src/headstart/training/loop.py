@@ -36,6 +36,7 @@ from headstart.training.state import TrainState, largest, pieces, restore
 from headstart.training.step import Moment, Objective, learn_
 
 TRAINING = "training"  # the piece of work as observers hear of it
+JUDGED = 0.3  # share of the steps after which a training must know more than a constant answer (METHODS B.4)
 
 
 @dataclass(frozen=True)
@@ -131,12 +132,15 @@ def train(
     observer: Observer,
     penalties: Callable[[Phase, nn.Module], Penalties] = no_penalties,
     mixup: Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]] = no_mixup,
+    hopeless: float | None = None,
 ) -> Trained:
     """Train ``model`` in place as ``plan`` says, or go on where ``checkpoints`` left off; the best weights stay.
 
     validate: scores the weights that the model holds; called in eval mode, by rank 0, plan.validations times and at
     the end. Without it, the last weights (or their running mean) are kept.  ids: of all training examples, for errors.
     penalties: the terms of a phase, given the source's module.  mixup: see losses.Mixup.
+    hopeless: loss of a constant answer. A training that is above it when JUDGED of its steps are made has failed, and
+    stops there: transformers that start with too high a rate end in such a place and stay (Mosbach et al. 2021).
 
     With several processes, every one of them must see the same ``checkpoints``; rank 0 alone writes them.
 
@@ -218,6 +222,8 @@ def train(
                 )
             patience = plan.patience is not None and state.waited >= max(1, plan.patience)
             state.stopped_because = "finished" if over else "time" if late else "patience" if patience else ""
+            if hopeless is not None and not state.stopped_because and _has_failed(state, plan, hopeless):
+                state.stopped_because = "failed"
 
             due = state.step % settings.checkpoint_every == 0 or time.monotonic() - saved_at >= settings.checkpoint_s
             if due or best or asked or state.stopped_because:
@@ -240,6 +246,14 @@ def train(
 def _final(state: TrainState) -> dict[str, float]:
     kept = {"best_step": state.best_step, "best_score": state.best_score} if state.best_score is not None else {}
     return {"steps": state.step, "seconds": state.seconds, **kept}
+
+
+def _has_failed(state: TrainState, plan: Plan, hopeless: float) -> bool:
+    """Asked after every step, answered once: by the mean loss of the steps before, as many as half of those made."""
+    if state.step != math.ceil(JUDGED * plan.steps):
+        return False
+    losses = [row.loss for row in state.steps[state.step // 2 :]]
+    return sum(losses) / len(losses) > hopeless
 
 
 def _is_due(step: int, plan: Plan) -> bool:

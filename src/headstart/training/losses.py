@@ -72,6 +72,24 @@ def as_targets(task: Task, y: np.ndarray) -> Tensor:
     return torch.as_tensor(np.ascontiguousarray(y)).to(dtype)
 
 
+def constant_loss(task: Task, loss: LossFunction, y: np.ndarray) -> float:
+    """The mean ``loss`` of the best of two answers that are the same for all: what is usual, and no preference.
+
+    y: as ``loss`` was made from. For plain cross-entropy it is the entropy of the class shares.
+    """
+    targets = as_targets(task, y)
+    if task.name == "regression":
+        usual = np.mean(y, axis=0)
+    elif task.name == "classification":
+        usual = _log_shares(np.bincount(y, minlength=task.outputs)).numpy()
+    else:
+        shares = np.clip(np.mean(y, axis=0), 1e-3, 1 - 1e-3)
+        usual = np.log(shares / (1 - shares))
+    answers = (np.asarray(usual, np.float32), np.zeros(task.outputs, np.float32))
+    each = [loss(torch.from_numpy(answer).expand(len(targets), -1), targets) for answer in answers]
+    return min(float(losses.mean()) for losses in each)
+
+
 @dataclass(frozen=True, eq=False)
 class CrossEntropy:
     """−Σ_c w_c q_c log softmax(z + offset)_c, with q the target smoothed towards 1/K.

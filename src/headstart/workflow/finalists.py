@@ -137,7 +137,7 @@ def fine_tuned(
         config,
         keys=keys,
         cache=course.cache,
-        limits=course.look.limits,
+        look=course.look,
         observer=course.observer,
     )
     chosen = choose_head(known.take(train), Rules(FOLDS, None, "none", course.seed, ("ridge",)))

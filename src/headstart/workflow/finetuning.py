@@ -11,21 +11,24 @@ import numpy as np
 
 from headstart.adapt.calibration import fit_temperature
 from headstart.adapt.heads.choose import Chosen
-from headstart.adapt.plan import Budget, Plan, default_budget
+from headstart.adapt.plan import Budget, Plan
 from headstart.adapt.strategies import by_name, planned
 from headstart.adapt.strategies.strategy import Strategy
 from headstart.adapt.strategies.surgical import Surgical
+from headstart.adapt.strategies.texts import check_options
 from headstart.backbones.backbone import Backbone
 from headstart.base.config import from_dict, to_dict
 from headstart.base.errors import PlanError
 from headstart.base.files import key_of, read_json, write_json
 from headstart.base.progress import QUIET, Observer, Said
 from headstart.data.dataset import Dataset
-from headstart.data.decode import ImageLimits
+from headstart.data.looks import ImageLook, Look
 from headstart.data.split import folds
 from headstart.features.border import Border
 from headstart.features.choose import best_device
-from headstart.inputs.decoded import decode_pictures
+from headstart.features.feeds import feed_for
+from headstart.inputs.decoded import Pictures, decode_pictures
+from headstart.inputs.texts import Texts, read_texts
 from headstart.records.ladder import LadderRecord, Rung
 from headstart.records.run import Ownership, RunFolder
 from headstart.tasks.task import Task
@@ -39,6 +42,7 @@ from headstart.workflow.judge import Judgement, Known, Rules, choose_head, judge
 from headstart.workflow.ladder import MOST_EPOCHS, Wish, climb
 from headstart.workflow.precision import fastest_settings
 from headstart.workflow.tuning import COSTED, Ground, Tuned, logits_of, relative_gradients, step_seconds, tune
+from headstart.workflow.ways import budget_of
 
 PARTS = 3  # of the nested cross-validation, where there is no test part
 HELD = 0.15  # share of the training rows on which a strategy asked for by name is calibrated
@@ -79,19 +83,25 @@ def make_ground(
     *,
     keys: Sequence[bytes],
     cache: Path,
-    limits: ImageLimits,
+    look: Look,
     observer: Observer,
 ) -> Ground:
-    """Everything that the trainings of one fit share; pictures are decoded once.
+    """Everything that the trainings of one fit share; pictures are decoded once, texts divided into tokens once.
 
-    known, usable: the examples that learn, and no others.  keys: their contents.
+    known, usable: the examples that learn, and no others.  keys: their contents.  look: how they are read.
     """
     device = best_device() if config.device == "auto" else config.device
-    pictures = decode_pictures(usable, backbone.spec, keys=keys, limits=limits, folder=cache, observer=observer)
+    examples: Pictures | Texts
+    if isinstance(look, ImageLook):
+        examples = decode_pictures(
+            usable, backbone.spec, keys=keys, limits=look.limits, folder=cache, observer=observer
+        )
+    else:
+        examples = read_texts(usable, feed_for(backbone).prepare, look=look, keys=keys, observer=observer)
     ground = Ground(
         backbone=backbone,
         known=known,
-        pictures=pictures,
+        examples=examples,
         runner=runner,
         device=device,
         settings=LoopSettings(),
@@ -194,14 +204,26 @@ def _as_asked(
         stopped="the strategy was asked for by name",
         budget_s=deadline.seconds,
         seconds=deadline.spent,
-        notes=ground.notes,
+        notes=(*ground.notes, *tuned.notes),
         history=tuned.history,
     )
     return Learnt(tuned, _with_head(chosen, tuned, temperature), _said(record, tuning))
 
 
 def check_tuning(backbone: Backbone, tuning: TuneConfig, task: Task) -> None:
-    """PlanError PL66 for what this network or this task has no place for; said before any picture is read."""
+    """PlanError for what this network or this task has no place for; said before any example is read.
+
+    PL66: co-tuning without source classes.  PL82: nothing of the network may learn.  PL15: choices for pictures.
+    """
+    if tuning.strategy != "probe" and not backbone.tunable:
+        raise PlanError(
+            f"PL82 {backbone.card.name} is a table of vectors, one for each word: there is no network to fine-tune. "
+            "Leave --strategy and --time out, or choose an encoder, such as package/minilm-l6."
+        )
+    if backbone.card.modality == "text" and tuning.strategy != "probe":
+        check_options(tuning.options)
+        if tuning.strategy != "auto":
+            _planned(backbone, tuning, Budget(100, 1, 100, task.outputs))
     if tuning.options.penalty != "co-tuning":
         return
     if task.name != "classification":
@@ -256,15 +278,15 @@ def learning_rows(n: int) -> int:
 
 def plan_of(backbone: Backbone, tuning: TuneConfig, n: int, classes: int, strategy: Strategy | None = None) -> Plan:
     """What ``tuning`` asks for, as a plan for ``n`` training examples. strategy: in place of that name's defaults."""
-    budget = default_budget(n, classes, epochs=tuning.epochs, batch_size=tuning.batch_size)
+    budget = budget_of(backbone, n, classes, epochs=tuning.epochs, batch_size=tuning.batch_size)
     return _planned(backbone, tuning, budget, strategy)
 
 
 def _planned(backbone: Backbone, tuning: TuneConfig, budget: Budget, strategy: Strategy | None = None) -> Plan:
     """Without patience nothing is validated: the last weights are kept, and no row is chosen by."""
-    plan = planned(
-        strategy or by_name(tuning.strategy, tuning.fields), [s.name for s in backbone.stages], budget, tuning.options
-    )
+    of = backbone.card.modality
+    strategy = strategy or by_name(tuning.strategy, tuning.fields, of=of)
+    plan = planned(strategy, backbone.tunable, budget, tuning.options, of=of)
     return plan if plan.patience else replace(plan, validations=0)
 
 
@@ -288,7 +310,7 @@ def _fitted(
     n, classes = len(rows), ground.known.task.outputs
 
     def of(steps: int) -> Plan:
-        budget = replace(default_budget(n, classes, batch_size=tuning.batch_size), steps=steps)
+        budget = replace(budget_of(ground.backbone, n, classes, batch_size=tuning.batch_size), steps=steps)
         return _planned(ground.backbone, tuning, budget, strategy)
 
     trial = tune(ground, of(COSTED), rows, chosen.head.scaled(chosen.temperature), observer=QUIET)

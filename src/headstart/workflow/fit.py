@@ -124,8 +124,10 @@ def _fit(
     with clock("loading the network"):
         from headstart.backbones.catalogue import catalogue
         from headstart.backbones.restructure import structured
+        from headstart.features.choose import COMPARED as AGREEING
         from headstart.features.choose import RunnerChoice, exact_runner
-        from headstart.features.extract import check_modality, extract, sample_pixels
+        from headstart.features.extract import check_modality, extract, sample
+        from headstart.features.feeds import feed_for
         from headstart.workflow.choose_backbone import choose_backbone, network_words
         from headstart.workflow.finetuning import check_tuning
         from headstart.workflow.keeping import COMPARED, Page, check_saved, report_examples, save_model
@@ -200,7 +202,10 @@ def _fit(
             device=config.device,
             only_runner=RunnerChoice.of(
                 exact_runner(
-                    network, features.record.runner, sample_pixels(network, dataset, limits), device=config.device
+                    network,
+                    features.record.runner,
+                    sample(feed_for(network), dataset, look, AGREEING),
+                    device=config.device,
                 )
             ),
             look=look,
@@ -221,7 +226,7 @@ def _fit(
                 config,
                 keys=[features.survey.keys[row] for row in rows[train]],
                 cache=cache,
-                limits=limits,
+                look=look,
                 observer=observer,
             )
     if config.tuning.strategy != "probe" and ground is not None:

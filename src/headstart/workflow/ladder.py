@@ -21,7 +21,7 @@ from headstart.adapt.calibration import fit_temperature
 from headstart.adapt.heads.choose import HEADS, Chosen
 from headstart.adapt.heads.head import LinearHead
 from headstart.adapt.heads.rotated import rotate
-from headstart.adapt.plan import Budget, Plan, default_budget
+from headstart.adapt.plan import Budget, Plan
 from headstart.adapt.strategies import Options
 from headstart.base.config import from_dict, to_dict
 from headstart.base.progress import QUIET, Event, Measured, Observer, Said
@@ -47,7 +47,7 @@ from headstart.workflow.tuning import (
     step_seconds,
     tune,
 )
-from headstart.workflow.ways import Way, rungs_of
+from headstart.workflow.ways import Way, budget_of, rungs_of
 
 ENOUGH = 1000  # training rows from which one held-back part tells rungs apart; below, FOLDS are looked at in turn
 FOLDS = 3
@@ -166,7 +166,7 @@ class _Climb:
             stopped=stopped,
             budget_s=self.deadline.seconds,
             seconds=self.deadline.spent,
-            notes=self.ground.notes,
+            notes=(*self.ground.notes, *(self.tuned.notes if self.tuned is not None else ())),
             history=self.tuned.history if self.tuned is not None else None,
         )
         return Climbed(self.tuned, record, temperature)
@@ -357,7 +357,7 @@ class _Climb:
         if page is not None:
             return opened(page.values, page.tensors, self.ground.backbone)
         budget = self._budget(way, len(train), seconds, share)
-        plan = way.plan([s.name for s in self.ground.backbone.stages], budget)
+        plan = way.plan(self.ground.backbone.tunable, budget)
         self.ground.observer(Said(f"{what}, {plan.steps} steps of {plan.batch_size}"))
         nothing = NoCheckpoints(self.diary.farewell)
         numbers = OnlyNumbers(what if share == 1 else f"{what}, {share:.0%}", self.ground.observer)
@@ -394,7 +394,7 @@ class _Climb:
             usual = self._usual(len(train))
             few = usual.batch_size if way.is_cheap else min(SMALL, usual.batch_size)
             budget = replace(usual, steps=COSTED, batch_size=few)
-            plan = way.plan([s.name for s in self.ground.backbone.stages], budget)
+            plan = way.plan(self.ground.backbone.tunable, budget)
             quiet = replace(self.ground, observer=QUIET)
             nothing = NoCheckpoints(self.diary.farewell)
             plain = replace(plan, augment="none")
@@ -418,7 +418,8 @@ class _Climb:
     def _usual(self, n: int) -> Budget:
         """What suits ``n`` examples; a batch that was asked for is no larger than they are many."""
         asked = None if self.wish.batch_size is None else min(self.wish.batch_size, n)
-        return default_budget(n, self.known.task.outputs, epochs=self.wish.epochs, batch_size=asked)
+        classes = self.known.task.outputs
+        return budget_of(self.ground.backbone, n, classes, epochs=self.wish.epochs, batch_size=asked)
 
     # -- models ------------------------------------------------------------------------------------------------------
 

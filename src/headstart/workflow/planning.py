@@ -13,7 +13,7 @@ from headstart.base.errors import DataError, PlanError
 from headstart.base.progress import QUIET, Observer
 from headstart.workflow.config import FitConfig
 from headstart.workflow.inspect import inspect
-from headstart.workflow.reading import read, task_of
+from headstart.workflow.reading import check_ways, read, task_of
 
 
 @dataclass(frozen=True)
@@ -41,17 +41,20 @@ def plan(
             "chooses as it goes. Name a strategy, such as --strategy lp-ft."
         )
     dataset = read(data, y, config.data)
+    check_ways(dataset, config)
     found = inspect(dataset, config=config, cache=cache, observer=observer)
     if found.split is None:
         raise DataError(found.problem)
     from headstart.adapt.model import assemble
     from headstart.backbones.catalogue import catalogue
     from headstart.backbones.restructure import structured
+    from headstart.features.extract import check_modality
     from headstart.tasks.classification import Classification
     from headstart.workflow.choose_backbone import choose_backbone, network_words
     from headstart.workflow.finetuning import balanced, check_tuning, learning_rows, plan_of
 
-    name = choose_backbone(config.backbone, catalogue)
+    name = choose_backbone(config.backbone, catalogue, modality=dataset.modality)
+    check_modality(catalogue.card(name), dataset.modality)
     weights = Path(config.weights) if config.weights else None
     backbone = structured(catalogue.load(name, weights=weights, offline=config.offline), config.structure)
     outputs = max(1, len(found.audit.counts))
@@ -75,5 +78,6 @@ def plan(
             "norm-and-bias": {s: sum(p.numel() for _, p in f if p.ndim < 2) for s, f in counted.items()},
             "added": {s: sum(p.numel() for key, p in f if key in model.added) for s, f in counted.items()},
         },
+        of=dataset.modality,
     )
     return Planned(made, description, network_words(backbone.card), n)

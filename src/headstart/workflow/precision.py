@@ -56,7 +56,7 @@ def _seconds(ground: Ground, settings: LoopSettings) -> float:
     """Of the fastest of two steps of the whole network."""
     rows = np.arange(min(len(ground.known), TIMED))
     budget = Budget(3, len(rows), len(rows), ground.known.task.outputs)
-    plan = by_name("full").plan([s.name for s in ground.backbone.stages], budget)
+    plan = by_name("full").plan(ground.backbone.tunable, budget)
     plan = replace(plan, head=Head(start="random"), augment="none")
     history = tune(replace(ground, settings=settings), plan, rows, None, observer=QUIET).history
     assert history is not None, "a training has a history"

@@ -56,15 +56,15 @@ def look_of(dataset: Dataset, config: DataConfig) -> Look:
 def check_ways(dataset: Dataset, config: FitConfig) -> None:
     """PlanError PL81 for what is done with pictures only; said before any work."""
     asked = {
-        "--strategy": config.tuning.strategy != "probe",
+        "--strategy": config.tuning.strategy != "probe" and dataset.modality != "text",
         "--prove": config.prove,
         "--cut-at, --pooling or --channels": config.structure != AS_PUBLISHED,
     }
     wrong = [flag for flag, is_asked in asked.items() if is_asked]
     if dataset.modality != "image" and wrong:
         raise PlanError(
-            f"PL81 {listed(wrong)}: networks for {words_of(dataset.modality).many} are used frozen, with the head "
-            "chosen on their features; they are not changed or fine-tuned yet. Leave it out."
+            f"PL81 {listed(wrong)}: this is done with networks for images, and this data is "
+            f"{words_of(dataset.modality).many}. Leave it out."
         )
 
 

@@ -18,10 +18,12 @@ from headstart.adapt.interpolate import interpolated
 from headstart.adapt.model import AdaptedModel, assemble, finished
 from headstart.adapt.penalties import Penalties, References, SourceClassifier, penalties_for, relationship
 from headstart.adapt.plan import HEAD, Loss, Phase, Plan
+from headstart.adapt.strategies.options import scaled
 from headstart.backbones.backbone import Backbone, tensors_sha256
 from headstart.backbones.cut import Cut, cut_for
 from headstart.base.config import from_dict, to_dict
 from headstart.base.progress import QUIET, Observer, Said, track
+from headstart.base.seeds import number
 from headstart.features.border import Border
 from headstart.features.choose import COMPARED, exact_runner, make_runner
 from headstart.features.extract import rounded
@@ -30,36 +32,54 @@ from headstart.features.safety import Verdict, copies, judge, rows_to_try, safe_
 from headstart.inputs.augment import Policy, policy_named
 from headstart.inputs.batches import ArrayBatches, PixelBatches
 from headstart.inputs.decoded import Pictures
+from headstart.inputs.prepared import stacked
+from headstart.inputs.texts import Texts, TokenBatches
 from headstart.records.history import History
 from headstart.records.run import BackboneRecord
 from headstart.training.checkpoint import Checkpoints, NoCheckpoints
 from headstart.training.engines.local import LocalEngine
 from headstart.training.loop import LoopSettings, Source, Validation, train
-from headstart.training.losses import Mixup, Units, as_targets, loss_for
+from headstart.training.losses import Mixup, Units, as_targets, constant_loss, loss_for
 from headstart.workflow.judge import Known
 
-PULLED = 64  # pictures on which the pull on each stage is measured
+PULLED = 64  # examples on which the pull on each stage is measured
 COSTED = 4  # steps that are made to learn what one costs
-EVALUATED = 512  # pictures that are prepared at once
+EVALUATED = 512  # examples that are prepared at once
+RESTARTS = 2  # of a training of a network for texts that came to nothing
+LEAST_JUDGED = 50  # steps of a training below which nobody can say that it came to nothing
 
 
 @dataclass(frozen=True, eq=False)
 class Ground:
     """What every training of one fit shares.
 
-    pictures: the rows of ``known``, decoded once.
+    examples: the rows of ``known``, decoded once, or as numbers of tokens.
     runner: name of the runner that makes features for judging.  border: activations at frozen borders, made once.
     """
 
     backbone: Backbone
     known: Known
-    pictures: Pictures
+    examples: Pictures | Texts
     runner: str
     device: str
     settings: LoopSettings
     border: Border
     seed: int
     observer: Observer = QUIET
+
+    @property
+    def pictures(self) -> Pictures:
+        assert isinstance(self.examples, Pictures), "asked for what only pictures have"
+        return self.examples
+
+    def prepared(self, rows: np.ndarray) -> np.ndarray | list[np.ndarray]:
+        """The examples of rows as runners take them: pictures as one array, texts of any length as a list."""
+        arrays = [self.examples.prepared(int(row)) for row in rows]
+        return arrays if isinstance(self.examples, Texts) else np.stack(arrays)
+
+    def batch(self, rows: np.ndarray) -> Tensor:
+        """The examples of rows as the model takes them."""
+        return torch.from_numpy(stacked(self.prepared(rows)))
 
     def policy(self, plan: Plan) -> Policy:
         """The plan's augmentation, 'auto' without what would change answers; a policy asked for by name stays."""
@@ -91,12 +111,16 @@ class Ground:
 
 @dataclass(frozen=True, eq=False)
 class Tuned:
-    """A network after training, as plain as it was before, with its linear head on raw features."""
+    """A network after training, as plain as it was before, with its linear head on raw features.
+
+    notes: sentences for the record, where the training had to be begun anew.
+    """
 
     backbone: Backbone
     head: LinearHead
     plan: Plan
     history: History | None = None
+    notes: tuple[str, ...] = ()
 
 
 def tune(
@@ -114,7 +138,49 @@ def tune(
 
     probe: the head to start from, its temperature in its weights.  held: rows on which the best weights are chosen, for
     plans with patience; without them the last weights are kept, so that nothing is chosen on rows that judge.
+
+    A training on texts that has come to nothing is begun anew, at half the rates and with another seed (METHODS B.4).
     """
+    checkpoints, said = checkpoints or NoCheckpoints(), observer or ground.observer
+    notes: list[str] = []
+    left = seconds
+    for again in range(RESTARTS + 1):
+        tuned = _carried_out(
+            replace(ground, seed=number(ground.seed, "restart", again)) if again else ground,
+            scaled(plan, 0.5**again) if again else plan,
+            rows,
+            probe,
+            held=held,
+            checkpoints=checkpoints.beside(f"restart-{again}") if again else checkpoints,
+            seconds=left,
+            observer=said,
+            may_fail=again < RESTARTS,
+        )
+        assert tuned.history is not None, "a training has a history"
+        if tuned.history.stopped_because != "failed":
+            break
+        left = None if left is None else max(0.0, left - tuned.history.seconds)
+        notes.append(
+            f"after {len(tuned.history.steps)} steps the network knew less than which answers are usual; "
+            f"the training was begun anew at {0.5 ** (again + 1):g} of the rates"
+        )
+        said(Said(notes[-1], "warning"))
+    return replace(tuned, notes=tuple(notes))
+
+
+def _carried_out(
+    ground: Ground,
+    plan: Plan,
+    rows: np.ndarray,
+    probe: LinearHead | None,
+    *,
+    held: np.ndarray | None,
+    checkpoints: Checkpoints | NoCheckpoints,
+    seconds: float | None,
+    observer: Observer,
+    may_fail: bool,
+) -> Tuned:
+    """One start of a training. may_fail: whether it may end as 'failed', where that can be told."""
     known, task = ground.known, ground.known.task
     units = Units.of(task, known.y[rows])
     start = units.learnt_head(probe) if probe is not None else None
@@ -127,6 +193,7 @@ def tune(
         return penalties_for(phase, model, module, references)
 
     feed = Feed(ground, model, plan, rows, as_targets(task, y))
+    can_fail = may_fail and isinstance(ground.examples, Texts) and plan.steps >= LEAST_JUDGED
     trained = train(
         model,
         plan,
@@ -134,14 +201,15 @@ def tune(
         loss,
         validate=_validation(ground, model, units, rows, held) if held is not None and len(held) else None,
         greater_is_better=False,
-        checkpoints=checkpoints or NoCheckpoints(),
+        checkpoints=checkpoints,
         engine=LocalEngine(torch.device(ground.device)),
         settings=replace(ground.settings, seconds=seconds),
         seed=ground.seed,
         ids=known.ids[rows].tolist(),
-        observer=observer or ground.observer,
+        observer=observer,
         penalties=penalties,
         mixup=Mixup(plan.loss.mixup, task.outputs, ground.seed),
+        hopeless=constant_loss(task, loss, y) if can_fail else None,
     )
     backbone, head = finished(model.to("cpu"), ground.backbone)
     return Tuned(backbone, units.raw_head(head), plan, trained.history)
@@ -168,8 +236,8 @@ def step_seconds(history: History) -> float:
 
 
 def relative_gradients(ground: Ground, rows: np.ndarray, probe: LinearHead) -> dict[str, float]:
-    """Stage → ‖gradient‖ / ‖weights‖ on up to PULLED pictures before anything is learnt (Lee et al. 2023, Auto-RGN)."""
-    task, stages = ground.known.task, [s.name for s in ground.backbone.stages]
+    """Stage → ‖gradient‖ / ‖weights‖ on up to PULLED examples before anything is learnt (Lee et al. 2023, Auto-RGN)."""
+    task, stages = ground.known.task, list(ground.backbone.tunable)
     units = Units.of(task, ground.known.y[rows])
     some = rows[np.unique(np.linspace(0, len(rows) - 1, min(PULLED, len(rows))).astype(int))]
     everything = Plan("surgical", (Phase("pull", 1, dict.fromkeys([*stages, HEAD], 1.0)),))
@@ -177,8 +245,7 @@ def relative_gradients(ground: Ground, rows: np.ndarray, probe: LinearHead) -> d
     y = units.learnt(ground.known.y[some])
     loss, targets = loss_for(task, Loss(), y=y), as_targets(task, y)
     for start in range(0, len(some), 16):
-        pixels = np.stack([ground.pictures.prepared(int(row)) for row in some[start : start + 16]])
-        loss(model(torch.from_numpy(pixels)), targets[start : start + 16]).sum().backward()
+        loss(model(ground.batch(some[start : start + 16])), targets[start : start + 16]).sum().backward()
     pulls = {}
     for stage in stages:
         pairs = [(p.detach(), p.grad) for _, p in model.parameters_of(stage) if p.grad is not None]
@@ -188,7 +255,7 @@ def relative_gradients(ground: Ground, rows: np.ndarray, probe: LinearHead) -> d
 
 
 class Feed:
-    """What each phase learns from: activations at the border of what is frozen in it, or the pixels themselves."""
+    """What each phase learns from: activations at the border of what is frozen in it, or the examples themselves."""
 
     def __init__(self, ground: Ground, model: AdaptedModel, plan: Plan, rows: np.ndarray, targets: Tensor) -> None:
         self._ground, self._model, self._plan = ground, model, plan
@@ -196,6 +263,8 @@ class Feed:
 
     def enter(self, phase: Phase) -> Source:
         ground, plan = self._ground, self._plan
+        if isinstance(ground.examples, Texts):
+            return self._of_texts(ground.examples, phase)
         policy = ground.policy(plan)
         cut = self._cut(phase)
         if cut is not None and (policy.changes_nothing or plan.views):
@@ -218,6 +287,17 @@ class Feed:
                 views=plan.views,
             ),
         )
+
+    def _of_texts(self, texts: Texts, phase: Phase) -> Source:
+        """Features that are known already, where the head learns alone and the network is as it was loaded."""
+        plan, seed = self._plan, self._ground.seed
+        before = [earlier.lr for earlier in plan.phases[: plan.phases.index(phase) + 1]]
+        if all(set(lr) == {HEAD} for lr in before):
+            X = self._ground.known.X
+            batches = ArrayBatches(X, self._targets, self._rows, batch_size=plan.batch_size, seed=seed)
+            return Source(Tail(nn.Identity(), self._model.head), batches)
+        tokens = TokenBatches(texts, self._targets, self._rows, batch_size=plan.batch_size, seed=seed)
+        return Source(self._model, tokens)
 
     def _cut(self, phase: Phase) -> Cut | None:
         """The model in two parts at the first stage that learns, where there is anything frozen below it."""
@@ -256,8 +336,7 @@ def _validation(
         device = next(model.parameters()).device
         with torch.inference_mode():
             for start in range(0, len(held), 64):
-                pixels = np.stack([ground.pictures.prepared(int(row)) for row in held[start : start + 64]])
-                parts.append(model(torch.from_numpy(pixels).to(device)).float().cpu())
+                parts.append(model(ground.batch(held[start : start + 64]).to(device)).float().cpu())
         value = float(loss(torch.cat(parts), targets).mean())
         return Validation(value, value)
 
@@ -266,12 +345,10 @@ def _validation(
 
 def features_of(ground: Ground, backbone: Backbone, rows: np.ndarray) -> np.ndarray:
     """(n, D) float32 features of rows by a network that was trained here, as the store would give them back."""
-    few = np.stack([ground.pictures.prepared(int(row)) for row in rows[:COMPARED]])
-    runner = exact_runner(backbone, ground.runner, few, device=ground.device)
+    runner = exact_runner(backbone, ground.runner, ground.prepared(rows[:COMPARED]), device=ground.device)
     parts = [np.zeros((0, backbone.card.feature_dim), np.float32)]
     for start in range(0, len(rows), EVALUATED):
-        pixels = np.stack([ground.pictures.prepared(int(row)) for row in rows[start : start + EVALUATED]])
-        parts.append(run_all(runner, pixels))
+        parts.append(run_all(runner, ground.prepared(rows[start : start + EVALUATED])))
     return rounded(np.concatenate(parts))
 
 
@@ -288,7 +365,7 @@ def mixed(loaded: Tuned, tuned: Tuned, share: float) -> Tuned:
         (1 - share) * loaded.head.bias + share * tuned.head.bias,
     )
     note = f"weights {share:.0%} of the way from the loaded to the tuned ones (WiSE-FT)"
-    return Tuned(_with_state(tuned.backbone, state, note), head, tuned.plan, tuned.history)
+    return replace(tuned, backbone=_with_state(tuned.backbone, state, note), head=head)
 
 
 def has_structure_of(tuned: Backbone, loaded: Backbone) -> bool:
@@ -300,6 +377,7 @@ def packed(tuned: Tuned) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """(plain values, tensors) from which ``opened`` makes it again, bit for bit."""
     assert tuned.history is not None, "a training has a history"
     values = {"plan": to_dict(tuned.plan), "history": to_dict(tuned.history), "record": to_dict(tuned.backbone.record)}
+    values["notes"] = list(tuned.notes)
     state = {f"network:{name}": tensor for name, tensor in tuned.backbone.network.state_dict().items()}
     return values, state | {
         "head:weight": torch.from_numpy(tuned.head.weight),
@@ -318,6 +396,7 @@ def opened(values: Mapping[str, Any], tensors: Mapping[str, Tensor], loaded: Bac
         LinearHead(tensors["head:weight"].numpy(), tensors["head:bias"].numpy()),
         from_dict(Plan, values["plan"], where="plan"),
         from_dict(History, values["history"], where="history"),
+        tuple(values.get("notes", ())),
     )
 
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from headstart.adapt.plan import Budget, Plan
+from headstart.adapt.plan import Budget, Plan, default_budget
 from headstart.adapt.strategies import Options, by_name, planned
 from headstart.adapt.strategies.last_stages import LastStages
 from headstart.adapt.strategies.options import scaled
 from headstart.adapt.strategies.strategy import Strategy
+from headstart.adapt.strategies.texts import LONGEST_EPOCHS
 from headstart.backbones.backbone import Backbone
 from headstart.base.errors import PlanError
 
@@ -27,14 +28,25 @@ class Way:
     factor: float = 1.0
     is_cheap: bool = True
     cost: float = math.nan
+    of: str = "image"
 
     def plan(self, stages: Sequence[str], budget: Budget) -> Plan:
-        return scaled(planned(self.strategy, stages, budget, self.options), self.factor)
+        return scaled(planned(self.strategy, stages, budget, self.options, of=self.of), self.factor)
+
+
+def budget_of(
+    backbone: Backbone, n: int, classes: int, *, epochs: float | None = None, batch_size: int | None = None
+) -> Budget:
+    """What suits ``n`` examples of this network's modality: texts are gone through fewer times than pictures."""
+    most = LONGEST_EPOCHS if backbone.card.modality == "text" else math.inf
+    return default_budget(n, classes, epochs=epochs, batch_size=batch_size, most_epochs=most)
 
 
 def rungs_of(backbone: Backbone, options: Options, *, few: bool) -> list[tuple[str, list[Way]]]:
     """(name of the rung, its candidates), the cheapest first. few: so few examples that pulling back may pay."""
-    stages = [s.name for s in backbone.stages]
+    if backbone.card.modality == "text":
+        return _rungs_of_texts(backbone, options)
+    stages = list(backbone.tunable)
     third = max(1, round(len(stages) / 3))
     top = f"last {third} stages"
     # No lower rate among them: in a short screening it always leads, and then learns too little (textiles, 208
@@ -48,6 +60,20 @@ def rungs_of(backbone: Backbone, options: Options, *, few: bool) -> list[tuple[s
         partly.append(Way(f"{top}, L2-SP", LastStages(third), replace(options, penalty="l2-sp")))
     partly += [way for way in _all_through(backbone, options) if _has_place(way, stages)]
     return [("last stages", partly), ("full", [Way("full", by_name("full"), options, is_cheap=False)])]
+
+
+def _rungs_of_texts(backbone: Backbone, options: Options) -> list[tuple[str, list[Way]]]:
+    """No border is cached for texts, so that the last stages cost little less than all of them."""
+    half = max(1, round(len(backbone.tunable) / 2))
+    partly = [
+        Way(f"last {half} stages", LastStages(half), options, is_cheap=False, of="text"),
+        Way("LoRA", by_name("lora", of="text"), options, is_cheap=False, of="text"),
+    ]
+    partly = [way for way in partly if _has_place(way, backbone.tunable)]
+    full = [Way("full", by_name("full", of="text"), options, is_cheap=False, of="text")]
+    if options.lr is None:
+        full.append(replace(full[0], name="full, 3 times the rate", factor=3.0))
+    return [("last stages", partly), ("full", full)] if partly else [("full", full)]
 
 
 def _all_through(backbone: Backbone, options: Options) -> list[Way]:

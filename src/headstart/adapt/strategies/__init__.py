@@ -21,6 +21,7 @@ from headstart.adapt.strategies.lp_ft import LpFt
 from headstart.adapt.strategies.options import Options, with_options
 from headstart.adapt.strategies.strategy import Strategy
 from headstart.adapt.strategies.surgical import Surgical
+from headstart.adapt.strategies.texts import FIELDS, check_options, for_texts
 from headstart.base.errors import PlanError, did_you_mean, shown
 
 __all__ = [
@@ -57,20 +58,30 @@ STRATEGIES: tuple[Strategy, ...] = (
 )
 
 
-def by_name(name: str, chosen: Mapping[str, Field] = MappingProxyType({})) -> Strategy:
+def by_name(name: str, chosen: Mapping[str, Field] = MappingProxyType({}), *, of: str = "image") -> Strategy:
     """The strategy of that name, its fields as ``chosen`` or by default; PlanError PL09 for an unknown one.
+
+    of: the modality of the examples; some defaults depend on it.
 
     PL14 for a field that it has not, or a value that the field cannot hold.
     """
     for strategy in STRATEGIES:
         if strategy.name == name:
-            return with_fields(strategy, chosen)
+            return with_fields(strategy, {**(FIELDS.get(name, {}) if of == "text" else {}), **chosen})
     names = [strategy.name for strategy in STRATEGIES]
     raise PlanError(f"PL09 no strategy '{shown(name)}'.{did_you_mean(name, names)} There are: {', '.join(names)}.")
 
 
-def planned(strategy: Strategy, stages: Sequence[str], budget: Budget, options: Options | None = None) -> Plan:
-    """The strategy's plan with the user's explicit choices in it, checked against the network's stages."""
+def planned(
+    strategy: Strategy, stages: Sequence[str], budget: Budget, options: Options | None = None, *, of: str = "image"
+) -> Plan:
+    """The strategy's plan with the user's explicit choices in it, checked against the network's stages.
+
+    of: the modality of the examples.
+    """
     plan = strategy.plan(stages, budget)
     plan.check(stages)
+    if of == "text":
+        check_options(options or Options())
+        plan = for_texts(plan, stages)
     return plan if options is None else with_options(plan, options, stages)

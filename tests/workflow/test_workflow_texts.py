@@ -1,0 +1,261 @@
+"""Networks for texts learn in the loop that pictures learn in: what is frozen stays, what failed begins anew."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoConfig, AutoModel
+
+from headstart.adapt.heads.head import LinearHead
+from headstart.adapt.model import assemble
+from headstart.adapt.plan import HEAD
+from headstart.adapt.strategies import Options
+from headstart.adapt.strategies.texts import DEFAULTS
+from headstart.backbones.catalogue import catalogue
+from headstart.backbones.sources.toy import TOKENIZER
+from headstart.base.errors import PlanError
+from headstart.base.progress import Advanced, Said
+from headstart.data.looks import look_for
+from headstart.data.open import open_dataset
+from headstart.features.border import Border
+from headstart.features.extract import extract
+from headstart.features.feeds import feed_for
+from headstart.inputs.texts import read_texts
+from headstart.tasks.classification import Classification
+from headstart.tasks.multilabel import MultiLabel
+from headstart.tasks.regression import Regression
+from headstart.training.checkpoint import Checkpoints
+from headstart.training.loop import TRAINING, LoopSettings
+from headstart.training.optimizer import make_optimizer
+from headstart.training.phase import enter_phase
+from headstart.workflow.config import TuneConfig
+from headstart.workflow.finetuning import check_tuning, plan_of
+from headstart.workflow.judge import Known
+from headstart.workflow.tuning import Ground, features_of, tune
+
+N = 48
+SIZES = {"vocab_size": 60, "max_position_embeddings": 66}
+BERT = SIZES | {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 48}
+KINDS = {
+    "bert": BERT | {"pad_token_id": 0},
+    "roberta": BERT | {"pad_token_id": 1},
+    "distilbert": SIZES | {"dim": 32, "n_layers": 3, "n_heads": 2, "hidden_dim": 48, "pad_token_id": 0},
+}
+
+
+def texts(n=N):
+    """Two classes that differ in one letter of many."""
+    rng = np.random.default_rng(0)
+    letters = np.array(list("abcdefghijklm "))
+    return ["".join(rng.choice(letters, rng.integers(4, 40))) + ("z" if i % 2 else "y") * 3 for i in range(n)]
+
+
+def ground_of(backbone, tmp_path, task="classification", **changes):
+    n = np.arange(N)
+    targets = {
+        "classification": ["y" if i % 2 else "z" for i in n],
+        "multilabel": [("odd", "big") if i % 2 else ("big",) if i > 20 else () for i in n],
+        "regression": [float(100 + i % 7) for i in n],
+    }[task]
+    kind = {"classification": Classification, "multilabel": MultiLabel, "regression": Regression}[task]
+    made = kind.from_targets(targets)
+    dataset = open_dataset(texts(), text="")
+    X = extract(backbone, dataset, cache=tmp_path / "cache", only_runner="torch-f32").X
+    known = Known(X, made.encode(targets), n, np.asarray(dataset.ids, object), made)
+    examples = read_texts(dataset, feed_for(backbone).prepare, look=look_for("text"))
+    return Ground(
+        **{
+            "backbone": backbone,
+            "known": known,
+            "examples": examples,
+            "runner": "torch-f32",
+            "device": "cpu",
+            "settings": LoopSettings(checkpoint_every=2),
+            "border": Border(tmp_path / "border"),
+            "seed": 0,
+            **changes,
+        }
+    )
+
+
+def encoder(kind, folder):
+    torch.manual_seed(0)
+    AutoModel.from_config(AutoConfig.for_model(kind, **KINDS[kind])).eval().save_pretrained(folder)
+    (folder / "tokenizer.json").write_text(TOKENIZER)
+    return catalogue.load(f"file:{folder}")
+
+
+@pytest.fixture(scope="module")
+def toy():
+    return catalogue.load("toy/text")
+
+
+def probe(ground):
+    rng = np.random.default_rng(1)
+    width, outputs = ground.backbone.card.feature_dim, ground.known.task.outputs
+    return LinearHead(rng.normal(0, 0.1, (outputs, width)), np.zeros(outputs))
+
+
+def plan_for(ground, strategy, steps=8, **options):
+    tuning = TuneConfig(strategy=strategy, epochs=steps * 8 / N, batch_size=8, options=Options(**options))
+    return plan_of(ground.backbone, tuning, N, ground.known.task.outputs)
+
+
+def trained(ground, strategy, steps=8, **options):
+    return tune(ground, plan_for(ground, strategy, steps, **options), np.arange(N), probe(ground))
+
+
+def changed(ground, tuned):
+    before, after = ground.backbone.network.state_dict(), tuned.backbone.network.state_dict()
+    assert before.keys() == after.keys()
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("strategy", [*DEFAULTS])
+def test_every_strategy_trains_every_encoder_and_leaves_the_table_of_words(strategy, kind, tmp_path):
+    ground = ground_of(encoder(kind, tmp_path / "network"), tmp_path)
+    tuned = trained(ground, strategy, lr=None if strategy == "linear-probe" else 1e-3)
+    moved = changed(ground, tuned)
+    assert len(tuned.history.steps) == 8
+    assert not any("embeddings" in name for name in moved), "every row of it, whether in the texts or not"
+    assert bool(moved) == (strategy != "linear-probe")
+    assert np.isfinite(features_of(ground, tuned.backbone, np.arange(5))).all()
+
+
+def test_the_table_of_words_costs_no_memory_in_the_optimiser(toy, tmp_path):
+    ground = ground_of(toy, tmp_path)
+    plan = plan_for(ground, "full")
+    model = assemble(toy, ground.known.task, plan, probe=probe(ground), seed=0)
+    enter_phase(model, plan.phases[0])
+    optimizer = make_optimizer(model, plan.optimizer)
+    logits = model(ground.batch(np.arange(8)))
+    logits.square().sum().backward()
+    optimizer.step()
+    learning = {name for name, p in model.named_parameters() if p in optimizer.state}
+    assert learning and not any("embeddings" in name for name in learning)
+    assert "stem" not in toy.tunable and HEAD not in toy.tunable
+
+
+def test_what_is_frozen_draws_no_dropout(toy, tmp_path):
+    ground = ground_of(toy, tmp_path)
+    plan = plan_for(ground, "last-stages")
+    model = assemble(toy, ground.known.task, plan, probe=probe(ground), seed=0)
+    enter_phase(model, plan.phases[0])
+    awake = {n for n, m in model.named_modules() if isinstance(m, torch.nn.Dropout) and m.training}
+    everyone = {n for n, m in model.named_modules() if isinstance(m, torch.nn.Dropout)}
+    last = toy.tunable[-1]
+    assert awake == {name for name in everyone if last in name} and awake < everyone
+
+
+def test_the_last_stages_alone_change_where_they_alone_learn(toy, tmp_path):
+    ground = ground_of(toy, tmp_path)
+    moved = changed(ground, trained(ground, "last-stages"))
+    assert moved and all(name.startswith(toy.tunable[-1]) for name in moved)
+
+
+def test_lora_changes_queries_and_values(toy, tmp_path):
+    ground = ground_of(toy, tmp_path)
+    moved = changed(ground, trained(ground, "lora"))
+    assert {name.split(".")[-2] for name in moved} == {"query", "value"}
+    assert len(moved) == 2 * len([stage for stage in toy.tunable if "layer" in stage])
+
+
+@pytest.mark.parametrize("task", ["multilabel", "regression"])
+def test_labels_and_numbers_are_learnt(task, toy, tmp_path):
+    ground = ground_of(toy, tmp_path, task)
+    tuned = trained(ground, "full", steps=40, lr=1e-3)
+    losses = [row.loss for row in tuned.history.steps]
+    assert np.mean(losses[-10:]) < np.mean(losses[:10])
+
+
+class Crash(Exception):
+    pass
+
+
+def test_a_training_that_was_cut_off_ends_in_the_same_bits(toy, tmp_path):
+    def run(folder, stop=None):
+        def watch(event):
+            if isinstance(event, Advanced) and event.what == TRAINING and event.done == stop:
+                raise Crash
+
+        ground = ground_of(toy, tmp_path, observer=watch)
+        checkpoints = Checkpoints(folder, run_id="texts")
+        return ground, tune(ground, plan_for(ground, "lp-ft", 15), np.arange(N), probe(ground), checkpoints=checkpoints)
+
+    ground, whole = run(tmp_path / "whole")
+    for stop in (2, 5, 9):  # in the head's phase, and in the network's
+        with pytest.raises(Crash):
+            run(tmp_path / "cut", stop)
+    _, again = run(tmp_path / "cut")
+    state, other = (t.backbone.network.state_dict() for t in (whole, again))
+    assert changed(ground, whole) and all(torch.equal(state[name], other[name]) for name in state)
+    assert (whole.head.weight == again.head.weight).all()
+    assert [row.loss for row in whole.history.steps] == [row.loss for row in again.history.steps]
+
+
+def test_a_training_that_came_to_nothing_is_begun_anew_at_half_the_rates(toy, tmp_path):
+    heard = []
+    ground = ground_of(toy, tmp_path, observer=heard.append)
+    tuned = trained(ground, "full", steps=60, lr=30.0, head_lr=30.0)
+    first, second = [e.text for e in heard if isinstance(e, Said) and e.kind == "warning"]
+    assert "after 18 steps" in first and "at 0.5 of the rates" in first and "at 0.25" in second
+    assert tuned.notes == (first, second)
+    assert tuned.plan.phases[0].lr[HEAD] == 7.5
+    assert tuned.history.stopped_because == "finished", "the third is the last, whatever comes of it"
+
+
+def test_a_training_that_learns_is_left_alone(toy, tmp_path):
+    tuned = trained(ground_of(toy, tmp_path), "full", steps=60)
+    assert tuned.notes == () and len(tuned.history.steps) == 60
+
+
+def test_a_restarted_training_is_resumed_where_it_was(toy, tmp_path):
+    def run(folder, stop=None):
+        seen = []
+
+        def watch(event):
+            if isinstance(event, Advanced) and event.what == TRAINING:
+                seen.append(event.done)
+                if len(seen) == stop:
+                    raise Crash
+
+        ground = ground_of(toy, tmp_path, observer=watch)
+        plan = plan_for(ground, "full", 60, lr=30.0, head_lr=30.0)
+        made = tune(ground, plan, np.arange(N), probe(ground), checkpoints=Checkpoints(folder, run_id="texts"))
+        return made, seen
+
+    whole, steps = run(tmp_path / "whole")
+    with pytest.raises(Crash):
+        run(tmp_path / "cut", stop=24)  # the sixth step of the second start
+    again, rest = run(tmp_path / "cut")
+    assert len(rest) < len(steps) - 20, "the first start is not made again"
+    assert again.notes == whole.notes
+    assert (again.head.weight == whole.head.weight).all()
+
+
+@pytest.mark.parametrize(
+    ("tuning", "said"),
+    [
+        (TuneConfig(strategy="adapter"), "PL15 'adapter' is for pictures"),
+        (TuneConfig(strategy="full", options=Options(mixup=0.2)), "PL15 mixup"),
+        (TuneConfig(strategy="auto", options=Options(augment="flips")), "PL15 augment 'flips'"),
+        (TuneConfig(strategy="linear-probe", options=Options(lr=0.1)), "PL13 lr"),
+    ],
+)
+def test_what_only_pictures_have_is_refused_for_texts(tuning, said, toy):
+    with pytest.raises(PlanError, match=said):
+        check_tuning(toy, tuning, Classification(("a", "b")))
+
+
+def test_word_vectors_have_nothing_to_fine_tune(tmp_path):
+    (tmp_path / "v.txt").write_text("good 1 0\nbad 0 1\n")
+    with pytest.raises(PlanError, match=r"PL82 .*table of vectors"):
+        check_tuning(catalogue.load(f"vectors/{tmp_path / 'v.txt'}"), TuneConfig(strategy="full"), None)
+
+
+def test_few_texts_are_gone_through_some_twenty_times(toy):
+    def epochs(n):
+        plan = plan_of(toy, TuneConfig(strategy="full"), n, 2)
+        return plan.steps * plan.batch_size / n
+
+    assert 19 < epochs(400) < 21 and 19 < epochs(1000) < 21 and epochs(100_000) < 2
