@@ -27,7 +27,7 @@ def trial(chosen, name):
 
 def test_all_heads_are_tried_and_the_kept_one_is_marked(classes_of, folds_of):
     chosen = choice(classes_of(), folds_of(120))
-    assert [t.name for t in chosen.record.trials] == [f.name for f in HEADS]
+    assert [t.name for t in chosen.record.trials] == [f.name for f in HEADS if f.name != "names+mean"]
     assert [t.name for t in chosen.record.trials if t.kept] == [chosen.family] == [chosen.record.chosen]
     assert chosen.record.folds == "5 folds"
     assert from_dict(HeadRecord, to_dict(chosen.record)) == chosen.record

@@ -13,7 +13,7 @@ class HeadTrial:
     """One head, judged by cross-validation on the training rows only.
 
     setting: chosen hyperparameters, e.g. {'lambda': 12.3}.  difference: paired, this head minus the best one.
-    rank: simplicity, 0 is simplest; ties go to the lower.
+    rank: simplicity; ties go to the lower.
     """
 
     name: str

@@ -50,6 +50,7 @@ HEADS: Mapping[str, str] = {
     "logistic": "Logistic regression",
     "lda": "Shrunk LDA",
     "nearest-mean": "Nearest class mean",
+    "names+mean": "Class means and names",
     "neighbours": "Nearest neighbours",
 }
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from headstart.adapt.heads.head import LinearHead
 from headstart.adapt.heads.lda import ShrunkLDA
+from headstart.adapt.heads.named import NamedMean
 from headstart.adapt.heads.nearest_mean import NearestMean
 from headstart.adapt.heads.ridge import RELATIVE_LAMBDAS, correct, mean_eigenvalue, path_on, squared
 from headstart.adapt.heads.rotated import rotate
@@ -52,11 +53,14 @@ class _Part:
     said: Sequence[Predictions]
 
 
-def few_shot(model: Predictions, contest: Contest, *, observer: Observer = QUIET) -> FewShotRecord | None:
+def few_shot(
+    model: Predictions, contest: Contest, *, names: np.ndarray | None = None, observer: Observer = QUIET
+) -> FewShotRecord | None:
     """The curve from few labels to all of them; None where there is nothing between.
 
     model: what the head from all training examples says of the judged ones.  contest: all usable examples as the
     frozen network sees them, who learns and who judges, and rules that name one family of heads.
+    names: (K, D) directions of the class names, for the head that learns from them, too.
     """
     began = time.monotonic()
     family = (contest.rules.families or ("ridge",))[0]
@@ -64,7 +68,7 @@ def few_shot(model: Predictions, contest: Contest, *, observer: Observer = QUIET
     wanted = contest.rules.metric or contest.known.task.headline
     metric = contest.known.task.headline if wanted in OF_PROBABILITIES else wanted
     with blas_for(0):  # hundreds of small systems: threads would wait for each other
-        grown = _grown(contest, head, observer)
+        grown = _grown(contest, head, names, observer)
     if not grown:
         return None
     parts = [*grown, _Part(0, float(contest.learnt_from), [model])]
@@ -91,7 +95,7 @@ def few_shot(model: Predictions, contest: Contest, *, observer: Observer = QUIET
 # --- heads from few examples
 
 
-def _grown(contest: Contest, head: str, observer: Observer) -> list[_Part]:
+def _grown(contest: Contest, head: str, names: np.ndarray | None, observer: Observer) -> list[_Part]:
     """From the smallest part to the largest below MOST_ROWS and below all; parts without a class are none."""
     known, divided = contest.known, _divided(contest)
     sizes = _sizes(known, divided[0][0])
@@ -103,7 +107,7 @@ def _grown(contest: Contest, head: str, observer: Observer) -> list[_Part]:
         for i, rows in enumerate(_subsets(learnt, sizes, number(contest.rules.seed, "few-shot", draw))):
             counts[i] += len(rows) / len(rounds)
             if 2 <= len(rows) <= MOST_ROWS:
-                logits[i, draw, rest] = small_head(learnt.take(rows), head).logits(known.X[rest])
+                logits[i, draw, rest] = small_head(learnt.take(rows), head, names).logits(known.X[rest])
     judged = contest.test if not contest.by_folds else np.sort(np.concatenate([rest for _, rest in divided]))
     seen = known.take(judged)
     return [
@@ -137,12 +141,14 @@ def _subsets(learnt: Known, sizes: Sequence[int], seed: int) -> list[np.ndarray]
     return nested_subsets(learnt.task.strata(learnt.y), learnt.groups, shares=shares, seed=seed)
 
 
-def small_head(known: Known, head: str) -> LinearHead:
+def small_head(known: Known, head: str, names: np.ndarray | None = None) -> LinearHead:
     """A head of the named kind that chooses what it must by leave-one-out.
 
     Where most classes have a single example there is no spread within them to learn: the nearest class mean then.
     """
     task, rotated = known.task, rotate(known.X)
+    if head == NamedMean().name:
+        return NamedMean(names).fit(rotated, known.y, task, {})
     if task.name == "classification" and (head == "nearest-mean" or len(known) < 2 * len(np.unique(known.y))):
         return NearestMean().fit(rotated, known.y, task, {})
     if head == "lda":

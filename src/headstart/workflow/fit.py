@@ -133,6 +133,7 @@ def _fit(
         from headstart.workflow.keeping import COMPARED, Page, check_saved, report_examples, save_model
         from headstart.workflow.preprocessing import preprocessing_check
         from headstart.workflow.rank import quick_choice
+        from headstart.workflow.zero_shot import names_of
 
         weights = Path(config.weights) if config.weights else None
         name = choose_backbone(
@@ -190,7 +191,8 @@ def _fit(
     with clock("heads"):
         rules = Rules(config.folds, config.metric, config.balance, config.seed)
         learnt = known.take(train)
-        chosen = choose_head(learnt, rules, observer)
+        named = replace(rules, names=names_of(task, backbone, cache=cache, device=config.device, observer=observer))
+        chosen = choose_head(learnt, named, observer)
         folder.save(chosen.record)
 
     def features_by(network: Backbone, positions: np.ndarray) -> Features:
@@ -244,7 +246,7 @@ def _fit(
 
     with clock("judging"):
         test = sealed.open("final evaluation") if sealed.count else np.zeros(0, np.int64)
-        probed = held_out(chosen, known.take(test)) if len(test) else cross_validated(known, rules, observer=observer)
+        probed = held_out(chosen, known.take(test)) if len(test) else cross_validated(known, named, observer=observer)
         judged, network, kept, seen, seen_rows = probed, backbone, chosen, known, rows
         if tuned is not None and tuned.backbone is not None and ground is not None:
             at = test if len(test) else np.arange(min(len(known), COMPARED))
@@ -271,7 +273,7 @@ def _fit(
     with clock("fewer labels"):
         from headstart.workflow.few_shot import few_shot
 
-        curve = few_shot(probed.after, contest, observer=observer)
+        curve = few_shot(probed.after, contest, names=named.names, observer=observer)
         if curve is not None:
             folder.save(curve)
 

@@ -57,6 +57,7 @@ class Rules:
     balance: str
     seed: int
     families: tuple[str, ...] | None = None  # None: all
+    names: np.ndarray | None = None  # (K, D) directions of the class names among these very features
 
 
 def choose_head(known: Known, rules: Rules, observer: Observer = QUIET) -> Chosen:
@@ -74,6 +75,7 @@ def choose_head(known: Known, rules: Rules, observer: Observer = QUIET) -> Chose
         balance=rules.balance,
         seed=rules.seed,
         families=rules.families,
+        names=rules.names,
         observer=observer,
     )
 

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from headstart.adapt.heads.named import unit
 from headstart.base.errors import DataError, PlanError, did_you_mean, listed, shown
 from headstart.base.files import read_json
 from headstart.base.progress import QUIET, Observer, Said
 from headstart.records.predictions import Predictions
 from headstart.tasks.classification import Classification
+from headstart.tasks.task import Task
 from headstart.workflow.config import DataConfig, cache_folder
 from headstart.workflow.predict import Predicted, as_asked
 from headstart.workflow.reading import look_of, read
@@ -148,15 +150,31 @@ def zero_shot(
 # --- names to directions
 
 
+def find_reader(network: Backbone) -> Backbone | None:
+    """The network itself where it reads texts, the other tower of an image-text model; None for all others."""
+    return network if network.card.modality == "text" else None
+
+
 def reader_of(network: Backbone) -> Backbone:
     """The network that reads class names into the space of ``network``'s features. PlanError PL84 where none does."""
-    if network.card.modality == "text":
-        return network
+    found = find_reader(network)
+    if found is not None:
+        return found
     raise PlanError(
         f"PL84 {shown(network.card.name)} reads no names: it has learnt {network.card.modality} features without "
         "words. Zero-shot takes a text encoder (package/minilm-l6), or for pictures an image-text model such as CLIP "
         "or SigLIP as a local transformers folder: file:FOLDER."
     )
+
+
+def names_of(
+    task: Task, network: Backbone, *, cache: Path, device: str = "auto", observer: Observer = QUIET
+) -> np.ndarray | None:
+    """(K, D) directions of the task's class names among the network's features; None where names say nothing to it."""
+    if task.name != "classification" or find_reader(network) is None or not are_words(task.labels):
+        return None
+    texts = texts_of(task.labels, {}, default_prompts(network.card.modality))
+    return class_vectors(reader_of(network), texts, cache=cache, device=device, observer=observer)
 
 
 def default_prompts(modality: str) -> tuple[str, ...]:
@@ -202,20 +220,22 @@ def class_vectors(
 
     every = list(dict.fromkeys(text for of_class in texts for text in of_class))
     dataset = read(every, None, DataConfig(text="names"))
-    features = extract(reader, dataset, cache=cache, device=device, observer=observer, what="embedding the names")
+    # A few short texts: another runner would take longer to be made than float32 takes for all of them.
+    features = extract(
+        reader,
+        dataset,
+        cache=cache,
+        device=device,
+        only_runner="torch-f32",
+        observer=observer,
+        what="reading the class names",
+    )
     if features.survey.problems:
         bad = next(iter(features.survey.problems.values()))
         raise DataError(f"ZS11 '{shown(every[int(bad.id)])}' cannot be read as a name: {bad.code} {shown(bad.reason)}.")
     directions = unit(features.X)
     place = {text: row for row, text in enumerate(every)}
     return unit(np.stack([directions[[place[text] for text in of_class]].mean(axis=0) for of_class in texts]))
-
-
-def unit(X: np.ndarray) -> np.ndarray:
-    """Rows of length one, float64; a row of zeros stays one."""
-    X = np.asarray(X, np.float64)
-    length = np.linalg.norm(X, axis=1, keepdims=True)
-    return X / np.where(length > 0, length, 1.0)
 
 
 def spoken(name: str) -> str:

@@ -15,6 +15,7 @@ from headstart.adapt.heads.folds import Folds
 from headstart.adapt.heads.head import HeadFamily, LinearHead, OutOfFold, Setting
 from headstart.adapt.heads.lda import ShrunkLDA
 from headstart.adapt.heads.logistic import Logistic
+from headstart.adapt.heads.named import NamedMean
 from headstart.adapt.heads.nearest_mean import NearestMean
 from headstart.adapt.heads.neighbours import MOST_ROWS, Neighbours
 from headstart.adapt.heads.ridge import Ridge
@@ -28,7 +29,7 @@ from headstart.records.estimate import Estimate
 from headstart.records.heads import HeadRecord, HeadTrial
 from headstart.tasks.task import Task
 
-HEADS: tuple[HeadFamily, ...] = (NearestMean(), Ridge(), ShrunkLDA(), Logistic(), Neighbours())
+HEADS: tuple[HeadFamily, ...] = (NamedMean(), NearestMean(), Ridge(), ShrunkLDA(), Logistic(), Neighbours())
 BALANCES = ("auto", "none", "weights", "logit-adjust")
 STRENGTHS = (0.5, 1.0)  # of logit adjustment: 1 is right for balanced accuracy, less is often right for macro-F1
 UNEVEN = 1.5  # classes whose counts differ by less than this factor are left as they are
@@ -99,12 +100,14 @@ def choose(
     observer: Observer = QUIET,
     resamples: int = 1000,
     families: Sequence[str] | None = None,
+    names: np.ndarray | None = None,
 ) -> Chosen:
     """The head to keep for features X, with the table of what was tried.
 
     X: (n, D) finite floats; never changed.  y: as ``task.encode`` gives it.  folds: (train, held-out) positions, the
     same for all heads, possibly repeated.  groups: (n,) rows that belong together; folds must not part them.
     metric: the score that decides, the task's headline when not given.  families: names of the only ones to try.
+    names: (K, D) directions of the class names in the space of the features, where a network has read them.
 
     Centre and scale are those of each fold's training rows. Settings (λ, C, k) are chosen inside each kind of head.
     Differences are paired over bootstrap resamples of the held-out rows; of all heads whose difference to the best may
@@ -113,7 +116,7 @@ def choose(
     contest = _contest(X, y, task, folds, groups, metric, seed, resamples)
     _check_balance(balance)
     with blas_for(X.shape[0] * X.shape[1] * task.outputs):
-        return _chosen(contest, balance, groups, families, observer)
+        return _chosen(contest, balance, groups, families, names, observer)
 
 
 def _chosen(
@@ -121,13 +124,14 @@ def _chosen(
     balance: str,
     groups: np.ndarray | None,
     families: Sequence[str] | None,
+    names: np.ndarray | None,
     observer: Observer,
 ) -> Chosen:
     task = contest.task
     weights = _class_weights(contest) if balance == "weights" else None
     rotated = rotate(contest.X, weights=weights)
     shift = _adjustment(contest) if balance == "logit-adjust" else None
-    tried, notes = _families(contest, groups, families)
+    tried, notes = _families(contest, groups, families, names)
     # Side by side: each family is single-threaded numpy that lets go of the interpreter.
     with ThreadPoolExecutor(min(len(tried), os.cpu_count() or 1)) as pool:
         judged = pool.map(lambda family: _enter(contest, family, rotated, shift), tried)
@@ -213,10 +217,13 @@ def _check_balance(balance: str) -> None:
 
 
 def _families(
-    contest: Contest, groups: np.ndarray | None, only: Sequence[str] | None
+    contest: Contest, groups: np.ndarray | None, only: Sequence[str] | None, names: np.ndarray | None
 ) -> tuple[list[HeadFamily], list[str]]:
     """Those that suit the task, and what is said about those left out."""
-    notes, suiting = [], [f for f in HEADS if f.fits(contest.task)]
+    every = [NamedMean(names) if isinstance(f, NamedMean) else f for f in HEADS]
+    if only is not None and names is None:  # other features, whose names nobody has read: the same head without them
+        only = [NearestMean().name if name == NamedMean().name else name for name in only]
+    notes, suiting = [], [f for f in every if f.fits(contest.task)]
     families = [f for f in suiting if only is None or f.name in only]
     if not any(f.linear for f in families):
         known = ", ".join(f.name for f in suiting if f.linear)
@@ -353,7 +360,7 @@ def _balanced(contest: Contest, kept: Entry, rotated: Rotated) -> tuple[Entry, R
     if ratio <= UNEVEN:
         return kept, rotated, None, "none", f"class counts are even (largest / smallest = {ratio:.2g})"
     tried = [_adjusted(contest, kept, rotated, strength) for strength in STRENGTHS]
-    if kept.family.name != "nearest-mean":  # its class means are the same with any weights
+    if kept.family.name not in ("nearest-mean", "names+mean"):  # its class means are the same with any weights
         weighted = rotate(contest.X, weights=_class_weights(contest))
         tried.append(Balancing("weights", "weights", _enter(contest, kept.family, weighted, None), weighted, None))
     gains = [_difference(contest, t.entry, kept, "macro_f1") for t in tried]

@@ -54,7 +54,7 @@ class OutOfFold:
 
 
 class HeadFamily(Protocol):
-    """One kind of head. rank: simplicity, 0 is simplest.  linear: can be saved as a layer of the network."""
+    """One kind of head. rank: simplicity, the lower the simpler.  linear: can be saved as a layer of the network."""
 
     @property
     def name(self) -> str: ...
