@@ -21,10 +21,11 @@ class Schedule:
     """The rate as a share of its peak over one phase.
 
     kind: 'cosine' falls to ``floor``; 'step' is multiplied by ``factor`` at each of ``drops`` (shares of the phase);
-    'constant' stays.  warmup: share of the phase in which the rate rises linearly from 0, in [0, 1).
+    'constant' stays; 'rising' goes from ``floor``, above 0, to 1 in equal steps of its logarithm (for rate tests).
+    warmup: share of the phase in which the rate rises linearly from 0, in [0, 1).
     """
 
-    kind: Literal["cosine", "step", "constant"] = "cosine"
+    kind: Literal["cosine", "step", "constant", "rising"] = "cosine"
     warmup: float = 0.1
     floor: float = 0.0
     drops: tuple[float, ...] = (0.6, 0.85)
@@ -32,10 +33,11 @@ class Schedule:
 
     def __post_init__(self) -> None:
         in_order = list(self.drops) == sorted(self.drops) and all(0 <= drop <= 1 for drop in self.drops)
-        if not (0 <= self.warmup < 1 and 0 <= self.floor <= 1 and 0 < self.factor <= 1 and in_order):
+        has_start = self.floor > 0 or self.kind != "rising"
+        if not (0 <= self.warmup < 1 and 0 <= self.floor <= 1 and 0 < self.factor <= 1 and in_order and has_start):
             raise PlanError(
-                "PL01 a schedule needs 0 <= warmup < 1, 0 <= floor <= 1, 0 < factor <= 1 and rising drops "
-                f"between 0 and 1, got {self}."
+                "PL01 a schedule needs 0 <= warmup < 1, 0 <= floor <= 1 (above 0 to rise from), 0 < factor <= 1 and "
+                f"rising drops between 0 and 1, got {self}."
             )
 
     def at(self, step: int, steps: int) -> float:
@@ -48,6 +50,8 @@ class Schedule:
             return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * share))
         if self.kind == "step":
             return float(self.factor ** sum(step >= drop * steps for drop in self.drops))
+        if self.kind == "rising":
+            return float(self.floor ** (1 - (step - warm + 1) / (steps - warm)))
         return 1.0
 
 

@@ -132,6 +132,10 @@ BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Examples in
 Precision = Annotated[
     str, typer.Option("--precision", help="Of training: auto, float32 or bf16.", rich_help_panel=_TUNE)
 ]
+RateTest = Annotated[
+    bool,
+    typer.Option("--rate-test", help="First find the rates by a short training, thrown away.", rich_help_panel=_TUNE),
+]
 Lr = Annotated[
     float | None,
     typer.Option("--lr", help="Peak rate of the stage that learns fastest.", rich_help_panel=_TUNE),

@@ -57,6 +57,7 @@ class TuneConfig:
     time_s: seconds that training and choosing may take; None: as many steps as suit the number of examples.
     epochs, batch_size: of one training; None: by the number of examples.
     precision: of training; 'auto' takes bfloat16 where a short timing shows that it pays.
+    rate_test: whether a short training finds out first by what to multiply the rates of the strategy.
     options: explicit choices, which always win.
     fields: of the strategy itself, by name, where they shall not be its defaults: {'rank': 8} of lora.
     """
@@ -66,6 +67,7 @@ class TuneConfig:
     epochs: float | None = None
     batch_size: int | None = None
     precision: Literal["auto", "float32", "bf16"] = "auto"
+    rate_test: bool = False
     options: Options = NO_WISHES
     fields: Mapping[str, Field] = field(default_factory=dict)
 
@@ -81,6 +83,11 @@ class TuneConfig:
             raise PlanError(
                 "PL65 hidden layers have no place on the ladder: it saves weights between those of the probe and the "
                 "tuned ones, and the probe has none. Leave --hidden out, or take a strategy by name, such as lp-ft."
+            )
+        if self.rate_test and (self.strategy in ("probe", "auto") or self.options.lr or self.options.head_lr):
+            raise PlanError(
+                "PL67 a rate test finds the rates of a strategy that is named, such as lp-ft: the probe has none, the "
+                "ladder tries several by itself, and rates that you give are kept. Leave --rate-test out."
             )
         for name in ("time_s", "epochs", "batch_size"):
             value = getattr(self, name)

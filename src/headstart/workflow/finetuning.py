@@ -13,6 +13,7 @@ from headstart.adapt.calibration import fit_temperature
 from headstart.adapt.heads.choose import Chosen
 from headstart.adapt.plan import Budget, Plan
 from headstart.adapt.strategies import by_name, planned
+from headstart.adapt.strategies.options import scaled
 from headstart.adapt.strategies.strategy import Strategy
 from headstart.adapt.strategies.surgical import Surgical
 from headstart.adapt.strategies.texts import check_options
@@ -41,6 +42,7 @@ from headstart.workflow.environment import versions
 from headstart.workflow.judge import Judgement, Known, Rules, choose_head, judgement
 from headstart.workflow.ladder import MOST_EPOCHS, Wish, climb
 from headstart.workflow.precision import fastest_settings
+from headstart.workflow.rate_test import find_rates
 from headstart.workflow.tuning import COSTED, Ground, Tuned, logits_of, relative_gradients, step_seconds, tune
 from headstart.workflow.ways import budget_of
 
@@ -162,6 +164,7 @@ def _as_asked(
     known = ground.known.take(rows)
     parts = folds(known.task.strata(known.y), known.groups, k=round(1 / HELD), repeats=1, seed=ground.seed + 3)
     train, held = parts[0]
+    notes: tuple[str, ...] = ()
     plan = _plan_before(run)
     if plan is None:
         strategy: Strategy | None = None
@@ -171,6 +174,10 @@ def _as_asked(
         plan = plan_of(ground.backbone, tuning, len(train), known.task.outputs, strategy)
         if deadline.seconds is not None and tuning.epochs is None:
             plan = _fitted(ground, plan, rows[train], chosen, tuning, deadline, strategy)
+        if tuning.rate_test:
+            factor, found = find_rates(ground, plan, rows[train], chosen.head.scaled(chosen.temperature))
+            plan, notes = scaled(plan, factor), (found,)
+            ground.observer(Said(found))
         if run is not None:
             write_json(run.plan, to_dict(plan))
     ground.observer(Said(f"{plan.strategy}: {plan.steps} steps of {plan.batch_size} on {len(train)} examples"))
@@ -204,7 +211,7 @@ def _as_asked(
         stopped="the strategy was asked for by name",
         budget_s=deadline.seconds,
         seconds=deadline.spent,
-        notes=(*ground.notes, *tuned.notes),
+        notes=(*notes, *ground.notes, *tuned.notes),
         history=tuned.history,
     )
     return Learnt(tuned, _with_head(chosen, tuned, temperature), _said(record, tuning))
