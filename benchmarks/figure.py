@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+MIB = 2**20
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -113,6 +114,26 @@ def process_seconds(command: Sequence[str | Path]) -> float:
     if done.returncode:
         raise RuntimeError(f"{' '.join(map(str, command))} ended with {done.returncode}:\n{done.stderr[-3000:]}")
     return took
+
+
+_CHILD = """
+import re, sys
+from pathlib import Path
+from headstart.cli.main import main
+try:
+    main(sys.argv[2:])
+finally:
+    peak = re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())
+    Path(sys.argv[1]).write_text(peak.group(1))
+"""
+
+
+def peak_of(bench: Bench, arguments: Sequence[str | Path]) -> tuple[int, float]:
+    """(most resident bytes, seconds) of one headstart command in a process of its own."""
+    with bench.folder() as place:
+        said = place / "peak"
+        took = process_seconds([sys.executable, "-c", _CHILD, said, *arguments])
+        return int(said.read_text()) * 1024, took
 
 
 def headstart_command() -> list[str]:

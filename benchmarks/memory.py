@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import random
-import sys
 from pathlib import Path
 
-from benchmarks.figure import Bench, Outcome, Row, process_seconds
+from benchmarks.figure import MIB, Bench, Outcome, Row, peak_of
 from benchmarks.material import LITE0, paths
 
 TITLE = "peak memory of `fit`: what 20,000 images add to 200, in units of the features in float32"
@@ -21,17 +20,6 @@ EXCLUDED = (
     "test set, so the two runs do not walk quite the same way."
 )
 
-_CHILD = """
-import re, sys
-from pathlib import Path
-from headstart.cli.main import main
-try:
-    main(sys.argv[2:])
-finally:
-    peak = re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())
-    Path(sys.argv[1]).write_text(peak.group(1))
-"""
-MIB = 2**20
 WIDTH = 1280
 
 
@@ -54,10 +42,8 @@ def measure(bench: Bench) -> Outcome:
 def _peak(bench: Bench, data: Path) -> tuple[int, float]:
     """(bytes, seconds) of one cold `headstart fit` in a process of its own."""
     with bench.folder() as place:
-        said = place / "peak"
-        verb = ["fit", data, "--out", place / "run", "--cache", place / "cache", "--backbone", LITE0]
-        took = process_seconds([sys.executable, "-c", _CHILD, said, *verb, "--device", "cpu", "--quiet"])
-        return int(said.read_text()) * 1024, took
+        verb: list[str | Path] = ["fit", data, "--out", place / "run", "--cache", place / "cache", "--backbone", LITE0]
+        return peak_of(bench, [*verb, "--device", "cpu", "--quiet"])
 
 
 def _crops(place: Path, n: int) -> Path:

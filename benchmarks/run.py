@@ -40,6 +40,7 @@ FIGURES = (
     "rank",
     "live",
     "text",
+    "scale",
 )
 HERE = Path(__file__).resolve().parent
 BUSY = 0.7  # load average above which the machine is not quiet

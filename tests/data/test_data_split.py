@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from headstart.base.errors import DataError
 from headstart.data.dataset import Dataset
-from headstart.data.split import SealedRows, folds, group_rows, split
+from headstart.data.split import SealedRows, _stratified, folds, group_rows, split
 from headstart.records.audit import Cluster
 
 cases = st.integers(12, 80).flatmap(
@@ -259,3 +259,41 @@ def test_sealed_rows_do_not_show_themselves() -> None:
     handed_out = sealed.open("final evaluation")
     handed_out[0] = 0
     assert sealed.count == 3
+
+
+def dense_stratified(strata: np.ndarray, groups: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """The same walk over a dense table of groups and strata, which ten million groups have no room for."""
+    members, kinds = (np.unique(v, return_inverse=True)[1] for v in (groups, strata))
+    table = np.zeros((members.max() + 1, kinds.max() + 1))
+    np.add.at(table, (members, kinds), 1)
+    total = table.sum(axis=0)
+    due = np.clip(np.rint(total * share), 1, None)
+    judged, chosen = np.zeros_like(total), np.zeros(len(table), bool)
+
+    def fits(counts: np.ndarray) -> bool:
+        return bool((total - judged - counts >= 1)[counts > 0].all())
+
+    for group in rng.permutation(len(table)):
+        counts = table[group]
+        if (((judged + counts - due) ** 2 - (judged - due) ** 2) / due)[counts > 0].sum() < 0 and fits(counts):
+            chosen[group] = True
+            judged += counts
+    for stratum in np.flatnonzero(judged == 0):
+        having = np.flatnonzero(table[:, stratum])
+        for group in having[np.argsort(table[having].sum(axis=1), kind="stable")]:
+            if not chosen[group] and fits(table[group]):
+                chosen[group] = True
+                judged += table[group]
+                break
+    return chosen[members]
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.integers(0, 10**6), st.integers(2, 80), st.integers(1, 7), st.integers(1, 40), st.sampled_from([0.1, 0.2, 0.5])
+)
+def test_the_split_is_the_one_of_a_dense_table(seed: int, n: int, kinds: int, groups: int, share: float) -> None:
+    rng = np.random.default_rng(seed)
+    strata, of = rng.integers(0, kinds, n), rng.integers(0, groups, n)
+    made = _stratified(strata, of, share, np.random.default_rng(seed))
+    assert np.array_equal(made, dense_stratified(strata, of, share, np.random.default_rng(seed)))

@@ -1,7 +1,7 @@
 """Frozen dataclasses to plain values and back; unknown keys are refused with a suggestion.
 
-The only types a record or a configuration may hold: str, int, float, bool, None, tuples of them, mappings with string
-keys, and further dataclasses. A file can therefore never name a class or an import path.
+The only types a record or a configuration may hold: str, int, float, bool, None, sequences of them, mappings with
+string keys, and further dataclasses. A file can therefore never name a class or an import path.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def to_dict(value: Any) -> Any:
         return {f.name: to_dict(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {str(k): to_dict(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
         return [to_dict(v) for v in value]
     return value
 
@@ -72,9 +72,9 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             return tuple(_convert(a, v, f"{where}[{i}]") for i, (a, v) in enumerate(zip(arguments, value, strict=True)))
         kind = arguments[0] if arguments else Any
         if kind in (int, str) and all(type(v) is kind for v in value):  # long lists of ids and counts
-            return tuple(value) if origin is tuple else list(value)
+            return list(value) if origin is list else tuple(value)
         items = [_convert(kind, v, f"{where}[{i}]") for i, v in enumerate(value)]
-        return tuple(items) if origin is tuple else items
+        return items if origin is list else tuple(items)
     if origin in (dict, Mapping):
         if not isinstance(value, Mapping):
             raise DataError(f"CF23 {where}: expected a table, got {type(value).__name__}.")

@@ -85,3 +85,18 @@ def track(
             observer(Advanced(what, done, total))
     finally:
         observer(Finished(what, done, time.monotonic() - start))
+
+
+def track_parts(
+    parts: Iterable[Sequence[T]], total: int, observer: Observer, what: str, *, unit: str = ""
+) -> Iterator[Sequence[T]]:
+    """Yield ``parts`` of ``total`` items, telling ``observer`` how many items are done: one event a part."""
+    start, done = time.monotonic(), 0
+    observer(Started(what, total, unit))
+    try:
+        for part in parts:
+            yield part
+            done += len(part)
+            observer(Advanced(what, done, total))
+    finally:
+        observer(Finished(what, done, time.monotonic() - start))

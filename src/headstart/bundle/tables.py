@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from headstart.base.errors import DataError, shown
+from headstart.data.compact import LineNumbers
 from headstart.data.dataset import Dataset
 from headstart.data.open import open_dataset
 from headstart.data.readers.features import features_of
-from headstart.data.readers.text_tables import LineNumbers
 from headstart.inputs.columns import kinds_of
 from headstart.inputs.spec import VectorSpec
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -59,6 +59,10 @@ TaskOption = Annotated[
 ]
 Encoding = Annotated[
     str | None, typer.Option("--encoding", help="Encoding of a text table, if not UTF-8.", rich_help_panel=_DATA)
+]
+DecimalSign = Annotated[
+    str,
+    typer.Option("--decimal", help="',' where the numbers of a table are written 1,5.", rich_help_panel=_DATA),
 ]
 AcceptBad = Annotated[
     bool,
@@ -190,3 +194,14 @@ Resume = Annotated[
 def patterns(words: str | None) -> tuple[str, ...] | None:
     """The patterns of --features; None where it was not given."""
     return tuple(word.strip() for word in words.split(",") if word.strip()) or None if words else None
+
+
+def decimal_sign(word: str) -> Literal[".", ","]:
+    """What --decimal says; PlanError where it is neither sign."""
+    if word == ".":
+        return "."
+    if word == ",":
+        return ","
+    from headstart.base.errors import PlanError, shown
+
+    raise PlanError(f"--decimal '{shown(word)}' is neither ',' nor '.'.")

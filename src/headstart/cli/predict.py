@@ -74,6 +74,7 @@ def predict(
     path_column: o.PathColumn = None,
     text: o.Text = None,
     encoding: o.Encoding = None,
+    decimal: o.DecimalSign = ".",
     allow_outside: o.AllowOutside = False,
     max_pixels: o.MaxPixels = 50_000_000,
     device: o.Device = "auto",
@@ -93,6 +94,7 @@ def predict(
     config = DataConfig(
         path_column=path_column,
         encoding=encoding,
+        decimal=o.decimal_sign(decimal),
         allow_outside=allow_outside,
         allow_empty=True,
         max_pixels=max_pixels,

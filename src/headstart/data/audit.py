@@ -6,13 +6,14 @@ useless; the workflow turns it into an error unless the user accepted it.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 
 from headstart.base.errors import DataError
+from headstart.data.clusters import Clusters, Groups, joined
+from headstart.data.compact import Keys, counted, taken
 from headstart.data.dataset import Dataset
 from headstart.data.duplicates import Pairs, cosines, exact_groups
 from headstart.data.findings import (
@@ -24,9 +25,8 @@ from headstart.data.findings import (
     about_quarantine,
 )
 from headstart.data.looks import Look, look_for
-from headstart.data.split import UnionFind
 from headstart.data.survey import Survey
-from headstart.records.audit import Audit, Cluster, Leak
+from headstart.records.audit import Audit, Leak
 
 
 def audit(dataset: Dataset, survey: Survey, *, features: np.ndarray | None = None) -> Audit:
@@ -38,12 +38,12 @@ def audit(dataset: Dataset, survey: Survey, *, features: np.ndarray | None = Non
     rows = survey.rows
     if features is not None and len(features) != len(rows):
         raise DataError(f"audit: {len(features)} rows of features for {len(rows)} usable examples.")
-    copies = exact_groups([survey.keys[r] for r in rows])
+    copies = exact_groups(taken(Keys.of(survey.keys), rows))
     look = look_for(dataset.modality)
     near = _near_pairs(look, survey, rows, copies, features)
     clusters = _clusters(dataset, rows, copies, near, features)
-    conflicts = tuple(c for c in clusters if len(set(c.targets)) > 1) if _labelled(dataset) else ()
-    leaks = _leaks(dataset, survey, rows, clusters)
+    conflicts = clusters.with_several_targets() if _labelled(dataset) else clusters.take(np.zeros(0, np.int64))
+    leaks = _leaks(dataset, survey, clusters)
     counts = class_counts(dataset, rows)
     findings = [
         *about_quarantine(dataset, survey, look.words),
@@ -82,75 +82,63 @@ def class_counts(dataset: Dataset, rows: np.ndarray) -> dict[str, int]:
     """Usable examples by class (by label for multi-label data), in sorted order; {} for regression and no targets."""
     if dataset.targets is None or dataset.target_kind not in ("single-label", "multi-label"):
         return {}
-    several = dataset.target_kind == "multi-label"
-    labels = [label for r in rows for label in (dataset.targets[r] if several else (dataset.targets[r],))]
-    return dict(sorted(Counter(str(label) for label in labels).items()))
+    counts: Counter[str] = Counter()
+    for target, n in counted(taken(dataset.targets, rows)).items():
+        for label in target if isinstance(target, tuple) else (target,):
+            counts[str(label)] += n
+    return dict(sorted(counts.items()))
 
 
 # ---------------------------------------------------------------------------------------------------------- duplicates
 
 
-def _near_pairs(
-    look: Look, survey: Survey, rows: np.ndarray, copies: list[np.ndarray], features: np.ndarray | None
-) -> Pairs:
+def _near_pairs(look: Look, survey: Survey, rows: np.ndarray, copies: Groups, features: np.ndarray | None) -> Pairs:
     """Look-alikes by position in ``rows``; of identical ones only the first is compared."""
     kept = np.ones(len(rows), bool)
-    for group in copies:
-        kept[group[1:]] = False
+    kept[copies.members] = False
+    kept[copies.members[copies.starts]] = True
     at = np.flatnonzero(kept)
     pairs = look.near_pairs(survey, rows[at], None if features is None else features[at])
     return replace(pairs, first=at[pairs.first], second=at[pairs.second])
 
 
-def _clusters(
-    dataset: Dataset, rows: np.ndarray, copies: list[np.ndarray], near: Pairs, features: np.ndarray | None
-) -> tuple[Cluster, ...]:
+def _clusters(dataset: Dataset, rows: np.ndarray, copies: Groups, near: Pairs, features: np.ndarray | None) -> Clusters:
     """Connected sets of copies and look-alikes, in the order of their first row."""
-    union = UnionFind(len(rows))
-    same = UnionFind(len(rows))
-    for group in copies:
-        for other in group[1:].tolist():
-            union.join(int(group[0]), other)
-            same.join(int(group[0]), other)
-    for i, j in zip(near.first.tolist(), near.second.tolist(), strict=True):
-        union.join(i, j)
-    members: dict[int, list[int]] = defaultdict(list)
-    roots = union.roots()
-    for i in np.flatnonzero(np.bincount(roots, minlength=len(rows))[roots] > 1).tolist():
-        members[int(roots[i])].append(i)
-    clusters = []
-    for group_members in members.values():
-        kind = "exact" if len({same.find(i) for i in group_members}) == 1 else "near"
-        ids = tuple(dataset.ids[rows[i]] for i in group_members)
-        targets = tuple(_target_text(dataset, int(rows[i])) for i in group_members)
-        clusters.append(Cluster(ids, kind, targets, _lowest_cosine(group_members, features)))
-    return tuple(clusters)
+    n = len(rows)
+    roots = joined(n, np.concatenate([copies.first, near.first]), np.concatenate([copies.members, near.second]))
+    at = np.flatnonzero(np.bincount(roots, minlength=n)[roots] > 1)
+    at = at[np.argsort(roots[at], kind="stable")]
+    _, sizes = np.unique(roots[at], return_counts=True)
+    groups = Groups(at, np.cumsum(sizes))
+    content = np.arange(n)
+    content[copies.members] = copies.first
+    exact = np.zeros(0, bool)
+    if len(groups):
+        exact = np.minimum.reduceat(content[at], groups.starts) == np.maximum.reduceat(content[at], groups.starts)
+    return Clusters(dataset, Groups(rows[at], groups.ends), exact, _lowest_cosines(groups, features))
 
 
-def _target_text(dataset: Dataset, row: int) -> str:
-    target = None if dataset.targets is None else dataset.targets[row]
-    if target is None:
-        return ""
-    return "|".join(map(str, sorted(target))) if isinstance(target, tuple) else str(target)
-
-
-def _lowest_cosine(members: Sequence[int], features: np.ndarray | None) -> float | None:
-    """Of each member to the first; None without features."""
+def _lowest_cosines(groups: Groups, features: np.ndarray | None) -> np.ndarray | None:
+    """Of each group's members to its first; None without features."""
     if features is None:
         return None
-    others = np.array(members[1:])
-    return round(float(cosines(features, np.full(len(others), members[0]), others).min()), 4)
+    if not len(groups):
+        return np.zeros(0)
+    is_first = np.zeros(len(groups.members), bool)
+    is_first[groups.starts] = True
+    cosine = cosines(features, groups.first, groups.members)
+    cosine[is_first] = np.inf
+    return np.round(np.minimum.reduceat(cosine, groups.starts), 4)
 
 
-def _leaks(dataset: Dataset, survey: Survey, rows: np.ndarray, clusters: tuple[Cluster, ...]) -> tuple[Leak, ...]:
+def _leaks(dataset: Dataset, survey: Survey, clusters: Clusters) -> tuple[Leak, ...]:
     """One leak for each example outside train that train (or, failing that, another side) holds too."""
     if not dataset.splits:
         return ()
-    row_of = {dataset.ids[r]: int(r) for r in rows}
     rank = {"train": 0, None: 0, "validation": 1, "test": 2}
     leaks = []
-    for cluster in clusters:
-        members = sorted((row_of[i] for i in cluster.ids), key=lambda r: rank[dataset.splits[r]])
+    for group in clusters.groups:
+        members = sorted(group.tolist(), key=lambda r: rank[dataset.splits[r]])
         for row in members:
             side = dataset.splits[row]
             earlier = [m for m in members if rank[dataset.splits[m]] < rank[side]]

@@ -90,7 +90,7 @@ def _told(name: str, values: Sequence[Any], present: Mapping[Any, int], where: s
         share = _share(words, _COMMA)
         raise DataError(
             f"TB59 {shown(where)}, column '{shown(name)}': {share:.0%} look like numbers with a decimal comma "
-            f"(first: '{shown(some)}'). Write them with a point."
+            f"(first: '{shown(some)}'). Read them with --decimal ','."
         )
     return _told_of_words(values, present)
 

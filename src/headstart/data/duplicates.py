@@ -19,6 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from headstart.base.seeds import stream
+from headstart.data.clusters import Groups
+from headstart.data.compact import Keys
 
 MOST_BITS = 7  # 8 bands find every pair up to here
 LEAST_CORRELATION = 0.98  # of thumbnails: enough alone
@@ -38,15 +40,28 @@ class Pairs:
     cosine: np.ndarray | None
 
 
-def exact_groups(keys: Sequence[bytes]) -> list[np.ndarray]:
+def exact_groups(keys: Sequence[bytes]) -> Groups:
     """Positions with equal keys, for every key that occurs more than once; each sorted, in the order of first ones."""
-    if not len(keys):
-        return []
-    pairs = np.frombuffer(b"".join(keys), ">u8").reshape(-1, 2)
-    _, inverse, counts = np.unique(pairs, axis=0, return_inverse=True, return_counts=True)
-    order = np.argsort(inverse.ravel(), kind="stable")
-    groups = np.split(order, np.cumsum(counts)[:-1])
-    return sorted((g for g in groups if len(g) > 1), key=lambda g: int(g[0]))
+    pairs = Keys.of(keys).pairs
+    if not len(pairs):
+        return Groups.none()
+    order = np.argsort(pairs[:, 0], kind="stable")
+    again = _same_as_before(pairs[order, 0])
+    if (pairs[order[again], 1] != pairs[order[again - 1], 1]).any():  # half a key alike, the other half not
+        order = np.lexsort((pairs[:, 1], pairs[:, 0]))
+        again = _same_as_before(pairs[order, 0])
+        again = again[pairs[order[again], 1] == pairs[order[again - 1], 1]]
+    is_again = np.zeros(len(order) + 1, bool)
+    is_again[again] = True
+    begins = np.flatnonzero(~is_again[:-1] & is_again[1:])
+    members = order[is_again[:-1] | is_again[1:]]
+    sizes = np.diff(np.searchsorted(again, begins), append=len(again)) + 1
+    return Groups(members, np.cumsum(sizes)).take(np.argsort(order[begins]))
+
+
+def _same_as_before(ordered: np.ndarray) -> np.ndarray:
+    """Positions whose value is that of the position before."""
+    return np.flatnonzero(ordered[1:] == ordered[:-1]) + 1
 
 
 def near_pairs(

@@ -9,11 +9,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from headstart.base.errors import listed, shown
+from headstart.data.clusters import Clusters
+from headstart.data.compact import counted
 from headstart.data.dataset import Dataset
 from headstart.data.duplicates import LEAST_CONTRAST
 from headstart.data.survey import Survey
 from headstart.data.words import IMAGES, Words
-from headstart.records.audit import Cluster, Finding, Leak
+from headstart.records.audit import Finding, Leak
 
 MOST_QUARANTINED = 0.05
 FEW_IMAGES = 5
@@ -72,11 +74,11 @@ def about_leaks(leaks: tuple[Leak, ...], words: Words) -> Iterator[Finding]:
             )
 
 
-def about_conflicts(conflicts: tuple[Cluster, ...], words: Words) -> Iterator[Finding]:
+def about_conflicts(conflicts: Clusters, words: Words) -> Iterator[Finding]:
     for kind, problem in (("exact", "carry two labels"), ("near", "look the same but carry different labels")):
-        found = [c for c in conflicts if c.kind == kind]
-        if found:
-            images = sum(len(c.ids) for c in found)
+        found = conflicts.of_kind(kind)
+        if len(found):
+            images = len(found.groups.members)
             first = found[0]
             pair = next(i for i, t in enumerate(first.targets) if t != first.targets[0])
             yield finding(
@@ -85,27 +87,27 @@ def about_conflicts(conflicts: tuple[Cluster, ...], words: Words) -> Iterator[Fi
                 f"{images:,} {words.many} {problem} (first: {shown(first.ids[0])} is '{shown(first.targets[0])}', "
                 f"{shown(first.ids[pair])} is '{shown(first.targets[pair])}'). "
                 "Decide which is right, or leave both out.",
-                [i for c in found for i in c.ids],
+                found.ids(SHOWN_IDS),
             )
 
 
-def about_duplicates(clusters: tuple[Cluster, ...], words: Words) -> Iterator[Finding]:
-    if clusters:
-        exact = sum(c.kind == "exact" for c in clusters)
-        surplus = sum(len(c.ids) - 1 for c in clusters)
+def about_duplicates(clusters: Clusters, words: Words) -> Iterator[Finding]:
+    if len(clusters):
+        exact = int(clusters.exact.sum())
+        surplus = len(clusters.groups.members) - len(clusters)
         yield finding(
             "DA37",
             "note",
             f"{surplus:,} {words.many} repeat others: {exact:,} sets of identical {words.held}, "
             f"{len(clusters) - exact:,} sets that look the same. Each set is kept on one side of every split.",
-            [c.ids[0] for c in clusters],
+            clusters.first_ids(SHOWN_IDS),
         )
 
 
 def about_classes(dataset: Dataset, rows: np.ndarray, counts: dict[str, int], words: Words) -> Iterator[Finding]:
     if dataset.targets is None or dataset.target_kind != "single-label":
         return
-    gone = sorted({str(t) for t in dataset.targets} - set(counts))
+    gone = sorted({str(t) for t in counted(dataset.targets)} - set(counts))
     if gone:
         yield finding("DA39", "warning", f"no usable {words.one} is left of: {listed(gone, most=5)}.")
     single = [name for name, n in counts.items() if n == 1]
@@ -136,9 +138,7 @@ def about_classes(dataset: Dataset, rows: np.ndarray, counts: dict[str, int], wo
         )
 
 
-def about_information(
-    dataset: Dataset, survey: Survey, rows: np.ndarray, clusters: tuple[Cluster, ...]
-) -> Iterator[Finding]:
+def about_information(dataset: Dataset, survey: Survey, rows: np.ndarray, clusters: Clusters) -> Iterator[Finding]:
     plain = rows[survey.columns["std"][rows] < LEAST_CONTRAST]
     if len(plain):
         yield finding(
@@ -150,15 +150,16 @@ def about_information(
     yield from about_crowds(rows, clusters, IMAGES)
 
 
-def about_crowds(rows: np.ndarray, clusters: tuple[Cluster, ...], words: Words) -> Iterator[Finding]:
-    crowds = [c for c in clusters if c.kind == "exact" and len(c.ids) >= max(MANY_IDENTICAL, len(rows) // 100)]
-    for crowd in crowds[:3]:
+def about_crowds(rows: np.ndarray, clusters: Clusters, words: Words) -> Iterator[Finding]:
+    big = clusters.groups.sizes >= max(MANY_IDENTICAL, len(rows) // 100)
+    for at in np.flatnonzero(clusters.exact & big)[:3]:
+        crowd = clusters.take(np.array([at]))
         yield finding(
             "DA37",
             "warning",
-            f"duplicates {len(crowd.ids):,}: one and the same {words.same.removesuffix('s')} "
-            f"(first: {shown(crowd.ids[0])}); a placeholder?",
-            crowd.ids,
+            f"duplicates {len(crowd.groups.members):,}: one and the same {words.same.removesuffix('s')} "
+            f"(first: {shown(crowd.ids(1)[0])}); a placeholder?",
+            crowd.ids(SHOWN_IDS),
         )
 
 

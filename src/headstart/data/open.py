@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from headstart.base.errors import DataError, did_you_mean, listed, shown
+from headstart.base.progress import QUIET, Observer
 from headstart.data.cells import Kind
+from headstart.data.compact import counted
 from headstart.data.dataset import Dataset
+from headstart.data.decimals import Decimal
 from headstart.data.readers import (
     READERS,
     Arrays,
@@ -42,6 +45,8 @@ def open_dataset(
     features: Sequence[str] | None = None,
     group_by: str | None = None,
     learnt: Mapping[str, Kind] | None = None,
+    observer: Observer = QUIET,
+    decimal: Decimal = ".",
 ) -> Dataset:
     """The examples in ``source``; nothing is decoded yet, and nothing is ever written there.
 
@@ -57,6 +62,7 @@ def open_dataset(
         target, where none names files and a target is known.  group_by: a column that is not learnt from.
     learnt: columns and kinds that a saved model was made for; exactly these are read.
     drop_unlabelled: leave out rows without a target.  allow_empty: accept class folders without images.
+    observer: is told how far the reading of a table is.  decimal: ',' where a table's numbers are written '1,5'.
     """
     if isinstance(source, Dataset):
         return source
@@ -73,6 +79,8 @@ def open_dataset(
         None if features is None else tuple(features),
         group_by,
         learnt,
+        observer,
+        decimal,
     )
     place = _existing(source)
     reader = next((r for r in READERS if r.recognises(place)), None)
@@ -162,7 +170,7 @@ def _to_dataset(found: Found, task: str | None, *, drop_unlabelled: bool) -> Dat
         task=task or found.kind,
         drop_unlabelled=drop_unlabelled,
     )
-    dataset = dataset if len(settled.keep) == len(dataset) else dataset.take(settled.keep)
+    dataset = dataset.take(settled.keep)
     how = "; ".join(r for r in (settled.reason, found.reason) if r)
     return replace(
         dataset,
@@ -175,9 +183,9 @@ def _to_dataset(found: Found, task: str | None, *, drop_unlabelled: bool) -> Dat
 
 def _check_sides(dataset: Dataset) -> None:
     """DA41: a class that is tested but never learnt, in the user's own split."""
-    if dataset.target_kind != "single-label" or not dataset.targets or "train" not in set(dataset.splits):
+    if dataset.target_kind != "single-label" or not dataset.targets or "train" not in counted(dataset.splits):
         return
-    pairs = list(zip(dataset.targets, dataset.splits, strict=True))
+    pairs = set(zip(dataset.targets, dataset.splits, strict=True))
     learnt = {t for t, side in pairs if side in ("train", None)}
     problems = []
     for side in ("validation", "test"):

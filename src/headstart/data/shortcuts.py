@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from headstart.base.errors import listed, shown
 from headstart.base.seeds import stream
+from headstart.data.compact import Coded, numbered, taken
 from headstart.data.dataset import Dataset
 from headstart.data.duplicates import correlation
 from headstart.data.findings import finding
@@ -31,27 +34,38 @@ def about_give_aways(dataset: Dataset, survey: Survey, rows: np.ndarray) -> Iter
     )
 
 
+@dataclass(frozen=True, eq=False)
+class Property:
+    """codes: (n,) integers, equal where the property is.  named: what a position's property is, in words."""
+
+    codes: np.ndarray
+    named: Callable[[int], str]
+
+
 def about_telling_properties(
-    dataset: Dataset, rows: np.ndarray, properties: Mapping[str, np.ndarray], words: Words, advice: str
+    dataset: Dataset, rows: np.ndarray, properties: Mapping[str, np.ndarray | Property], words: Words, advice: str
 ) -> Iterator[Finding]:
     """DA38: one of the properties (name → (n,) values of ``rows``) tells the class much better than guessing."""
     if dataset.targets is None or dataset.target_kind != "single-label" or len(rows) < 20:
         return
-    _, y = np.unique([str(dataset.targets[r]) for r in rows], return_inverse=True)
-    if y.max() == 0:
+    y, names = numbered(taken(dataset.targets, rows))
+    if len(names) == 1:
         return
-    names = sorted({str(dataset.targets[r]) for r in rows})
     majority = np.bincount(y).max() / len(y)
     for what, values in properties.items():
-        _, x = np.unique(values, return_inverse=True)
-        right = left_out_accuracy(x, y)
+        found = values if isinstance(values, Property) else _property(values)
+        right = left_out_accuracy(found.codes, y)
         if right - majority >= 0.1 and 1 - right <= 0.5 * (1 - majority):
             yield finding(
                 "DA38",
                 "warning",
                 f"{what} alone tells the class of {right:.0%} of the {words.many} (guessing: {majority:.0%}): "
-                f"{_by_class(values, y, names)}. {advice}",
+                f"{_by_class(found, y, names)}. {advice}",
             )
+
+
+def _property(values: np.ndarray) -> Property:
+    return Property(np.unique(values, return_inverse=True)[1], lambda at: str(values[at]))
 
 
 def _properties(survey: Survey, rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -72,19 +86,23 @@ def left_out_accuracy(x: np.ndarray, y: np.ndarray) -> float:
 
     x, y: (n,) non-negative integers. Leaving the row out keeps values that occur once from telling their class.
     """
-    table = np.zeros((x.max() + 1, y.max() + 1))
-    np.add.at(table, (x, y), 1)
-    best = np.sort(table, axis=1)
-    others = np.where(table == best[:, -1:], best[:, -2:-1], best[:, -1:])  # the strongest rival of each class
-    return float((table[x, y] - 1 > others[x, y]).mean())
+    pairs, counts = np.unique(x.astype(np.int64) * (int(y.max()) + 1) + y, return_counts=True)
+    of = pairs // (int(y.max()) + 1)
+    order = np.lexsort((-counts, of))  # the commonest class of each x first
+    of, counts = of[order], counts[order]
+    is_first = np.r_[True, of[1:] != of[:-1]]
+    second = np.where(np.r_[is_first[1:], True], 0, np.r_[counts[1:], 0])  # of the next class of this x, if any
+    return float(counts[is_first & (counts - 1 > second)].sum() / len(x))
 
 
-def _by_class(values: np.ndarray, y: np.ndarray, names: list[str]) -> str:
+def _by_class(found: Property, y: np.ndarray, names: list[str]) -> str:
     words = []
     for number, name in enumerate(names[:4]):
-        found = Counter(values[y == number].tolist())
-        value, count = found.most_common(1)[0]
-        share = count / sum(found.values())
+        at = np.flatnonzero(y == number)
+        _, first, counts = np.unique(found.codes[at], return_index=True, return_counts=True)
+        most = int(np.lexsort((first, -counts))[0])  # of equally common ones that which comes first
+        share = counts[most] / len(at)
+        value = found.named(int(at[first[most]]))
         words.append(f"{'all' if share == 1 else f'{share:.0%} of'} '{shown(name)}' are {value}")
     return ", ".join(words) + (" …" if len(names) > 4 else "")
 
@@ -107,14 +125,23 @@ def about_groups(dataset: Dataset, survey: Survey, rows: np.ndarray) -> Iterator
 def about_column_groups(dataset: Dataset, rows: np.ndarray) -> Iterator[Finding]:
     """DA43: columns whose names and values look as if several examples came from one thing."""
     for name, column in dataset.meta.items():
-        values = {str(column[r]) for r in rows if column[r] not in (None, "")}
-        if _GROUP_WORDS.search(name) and 1 < len(values) < len(rows):
+        if not _GROUP_WORDS.search(name):
+            continue
+        different = _different(taken(column, rows))
+        if 1 < different < len(rows):
             yield finding(
                 "DA43",
                 "note",
-                f"column '{shown(name)}' has {len(values):,} values in {len(rows):,} rows: if these belong together, "
+                f"column '{shown(name)}' has {different:,} values in {len(rows):,} rows: if these belong together, "
                 f"keep each on one side with --group-by {shown(name)}.",
             )
+
+
+def _different(column: Sequence[Any]) -> int:
+    """How many different values there are beside empty ones; told by hashes of eight bytes, which take less memory."""
+    if isinstance(column, Coded):
+        return len({str(v) for v in column.counts() if v not in (None, "")})
+    return len(np.unique(np.fromiter((hash(str(v)) for v in column if v not in (None, "")), np.int64)))
 
 
 def about_series(dataset: Dataset, rows: np.ndarray, thing: str) -> Iterator[Finding]:

@@ -13,8 +13,12 @@ import numpy as np
 
 from headstart.base.errors import DataError, did_you_mean, listed, shown
 from headstart.base.seeds import stream
+from headstart.data.clusters import Clusters, joined
+from headstart.data.compact import Coded, taken
 from headstart.data.dataset import Dataset
 from headstart.records.audit import Cluster
+
+AT_ONCE = 2**14  # groups that are looked up together
 
 # ------------------------------------------------------------------------------------------------------------- groups
 
@@ -26,39 +30,64 @@ def group_rows(dataset: Dataset, rows: np.ndarray, clusters: Sequence[Cluster], 
     cell, or an id that does not match, is a group of its own. A group's number is its first position.
     Raises DataError DA50 for an unknown column, a pattern that is wrong or matches nothing, or one group only.
     """
-    ids = [dataset.ids[int(r)] for r in rows]
-    place = {name: i for i, name in enumerate(ids)}
-    union = UnionFind(len(ids))
-    for cluster in clusters:
-        members = [place[name] for name in cluster.ids if name in place]
-        for other in members[1:]:
-            union.join(members[0], other)
+    first, second = _in_one_cluster(dataset, rows, clusters)
     if by is not None:
-        first: dict[object, int] = {}
-        for i, value in enumerate(_group_values(dataset, rows, ids, by)):
-            if value is not None:
-                union.join(first.setdefault(value, i), i)
-    groups = union.roots()
-    if by is not None and len(ids) > 1 and not groups.any():
+        alike = _alike(dataset, rows, by)
+        first, second = np.concatenate([first, alike[0]]), np.concatenate([second, alike[1]])
+    groups = joined(len(rows), first, second)
+    if by is not None and len(rows) > 1 and not groups.any():
         raise DataError(
-            f"DA50 grouping by '{shown(by)}' puts all {len(ids)} examples into one group, so nothing is left to "
+            f"DA50 grouping by '{shown(by)}' puts all {len(rows)} examples into one group, so nothing is left to "
             "test on. Group by something with several values."
         )
     return groups
 
 
-def _group_values(dataset: Dataset, rows: np.ndarray, ids: Sequence[str], by: str) -> list[object | None]:
+def _in_one_cluster(dataset: Dataset, rows: np.ndarray, clusters: Sequence[Cluster]) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of positions (the first of a cluster, another of it)."""
+    if isinstance(clusters, Clusters):
+        place = np.full(len(dataset), -1)
+        place[rows] = np.arange(len(rows))
+        members, number = place[clusters.groups.members], np.repeat(np.arange(len(clusters)), clusters.groups.sizes)
+    else:
+        position = {name: i for i, name in enumerate(taken(dataset.ids, rows))}
+        found = [(position.get(name, -1), k) for k, cluster in enumerate(clusters) for name in cluster.ids]
+        members, number = np.array(found, np.int64).reshape(-1, 2).T
+    return _firsts(number[members >= 0], members[members >= 0])
+
+
+def _firsts(number: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(the first of ``members`` with the same number, members)."""
+    _, first, where = np.unique(number, return_index=True, return_inverse=True)
+    return members[first[where]], members
+
+
+def _alike(dataset: Dataset, rows: np.ndarray, by: str) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of positions whose value of ``by`` is the same."""
+    values = _group_values(dataset, rows, by)
+    # Hashes of eight bytes stand for the values: ten million strings in a dictionary would take a gigabyte.
+    number = np.fromiter((0 if v is None else hash(v) for v in values), np.int64, len(rows))
+    known = np.fromiter((v is not None for v in values), bool, len(rows))
+    return _firsts(number[known], np.flatnonzero(known))
+
+
+def _group_values(dataset: Dataset, rows: np.ndarray, by: str) -> Sequence[object | None]:
     if by.startswith("regex:"):
-        return _matches(ids, by.removeprefix("regex:"))
+        return _matches(taken(dataset.ids, rows), by.removeprefix("regex:"))
     if by not in dataset.meta:
         has = f"The columns are: {listed(dataset.meta, most=12)}." if dataset.meta else "This data has no columns."
         raise DataError(
             f"DA50 there is no column '{shown(by)}' to group by.{did_you_mean(by, dataset.meta)} {has} "
             "Or take a part of the file name: --group-by 'regex:^(patient\\d+)'."
         )
-    column = dataset.meta[by]
-    values = [column[int(r)] for r in rows]
-    return [None if v is None or v == "" or v != v else str(v) for v in values]  # noqa: PLR0124 - NaN test
+    column = taken(dataset.meta[by], rows)
+    if isinstance(column, Coded):
+        return column.mapped([_group_value(word) for word in column.words])
+    return [_group_value(value) for value in column]
+
+
+def _group_value(value: object) -> str | None:
+    return None if value is None or value == "" or value != value else str(value)  # noqa: PLR0124 - NaN test
 
 
 def _matches(ids: Sequence[str], pattern: str) -> list[object | None]:
@@ -69,27 +98,6 @@ def _matches(ids: Sequence[str], pattern: str) -> list[object | None]:
     if not any(found):
         raise DataError(f"DA50 no id matches '{shown(pattern)}' (ids look like: {listed(ids)}).")
     return [None if m is None else m.group(1 if m.re.groups else 0) for m in found]
-
-
-class UnionFind:
-    """Sets of the numbers 0 … n-1 that can be joined; the smallest number of a set stands for it."""
-
-    def __init__(self, n: int) -> None:
-        self._above = list(range(n))
-
-    def find(self, i: int) -> int:
-        while self._above[i] != i:
-            self._above[i] = self._above[self._above[i]]
-            i = self._above[i]
-        return i
-
-    def join(self, i: int, j: int) -> None:
-        i, j = self.find(i), self.find(j)
-        self._above[max(i, j)] = min(i, j)
-
-    def roots(self) -> np.ndarray:
-        """(n,) int64 representative of each number."""
-        return np.array([self.find(i) for i in range(len(self._above))], np.int64)
 
 
 # -------------------------------------------------------------------------------------------------------------- split
@@ -142,29 +150,68 @@ def _given_test(given: Sequence[str | None] | None, n: int) -> np.ndarray | None
 
 def _stratified(strata: np.ndarray, groups: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
     """(n,) bool test rows. Groups come in random order; each goes to test if the strata get nearer to their due."""
-    table, members = _count_table(strata, groups)
-    total = table.sum(axis=0)
-    due = np.clip(np.rint(total * share), 1, None)
-    taken = np.zeros_like(total)
-    chosen = np.zeros(len(table), bool)
+    held = _Held(strata, groups)
+    total = held.total.tolist()
+    due = np.clip(np.rint(held.total * share), 1, None).tolist()
+    judged = [0] * len(total)  # rows of each stratum in test so far
+    chosen = np.zeros(held.groups, bool)
 
-    def fits(counts: np.ndarray) -> bool:
-        return bool((total - taken - counts >= 1)[counts > 0].all())  # every stratum keeps someone to learn from
+    def fits(counts: list[tuple[int, int]]) -> bool:
+        """Whether every stratum keeps someone to learn from."""
+        return all(total[s] - judged[s] - c >= 1 for s, c in counts)
 
-    for group in rng.permutation(len(table)):
-        counts = table[group]
-        nearer = (((taken + counts - due) ** 2 - (taken - due) ** 2) / due)[counts > 0].sum() < 0
-        if nearer and fits(counts):
-            chosen[group] = True
-            taken += counts
-    for stratum in np.flatnonzero(taken == 0):  # its groups are all bigger than its due: take the smallest
-        having = np.flatnonzero(table[:, stratum])
-        for group in having[np.argsort(table[having].sum(axis=1), kind="stable")]:
-            if not chosen[group] and fits(table[group]):
-                chosen[group] = True
-                taken += table[group]
+    def choose(group: int, counts: list[tuple[int, int]]) -> None:
+        chosen[group] = True
+        for s, c in counts:
+            judged[s] += c
+
+    order = rng.permutation(held.groups)
+    for start in range(0, len(order), AT_ONCE):
+        some = order[start : start + AT_ONCE]
+        for group, counts in zip(some.tolist(), held.counts(some), strict=True):
+            nearer = sum(((judged[s] + c - due[s]) ** 2 - (judged[s] - due[s]) ** 2) / due[s] for s, c in counts)
+            if nearer < 0 and fits(counts):
+                choose(group, counts)
+    for stratum in [s for s, found in enumerate(judged) if not found]:
+        for group in held.having(stratum):  # its groups are all bigger than its due: take the smallest
+            counts = held.counts(np.array([group]))[0]
+            if not chosen[group] and fits(counts):
+                choose(group, counts)
                 break
-    return chosen[members]
+    return chosen[held.of_row]
+
+
+class _Held:
+    """How many rows of which strata each group holds: only what is there, as a million groups have few strata each.
+
+    of_row: (n,) number of each row's group.  total: (S,) rows of each stratum.
+    """
+
+    def __init__(self, strata: np.ndarray, groups: np.ndarray) -> None:
+        self.of_row = np.unique(groups, return_inverse=True)[1]
+        kinds = np.unique(strata, return_inverse=True)[1]
+        self.total = np.bincount(kinds)
+        self.groups = int(self.of_row.max(initial=-1)) + 1
+        pairs, self._counts = np.unique(self.of_row * len(self.total) + kinds, return_counts=True)
+        group, self._stratum = np.divmod(pairs, max(1, len(self.total)))
+        self._ends = np.cumsum(np.bincount(group, minlength=self.groups))
+        self._group = group
+
+    def counts(self, groups: np.ndarray) -> list[list[tuple[int, int]]]:
+        """(stratum, rows) pairs of each of these groups."""
+        ends = self._ends[groups]
+        sizes = ends - np.where(groups > 0, self._ends[groups - 1], 0)
+        stops = np.cumsum(sizes)
+        at = np.arange(sizes.sum()) + np.repeat(ends - stops, sizes)
+        pairs = list(zip(self._stratum[at].tolist(), self._counts[at].tolist(), strict=True))
+        return [pairs[a:b] for a, b in zip((stops - sizes).tolist(), stops.tolist(), strict=True)]
+
+    def having(self, stratum: int) -> list[int]:
+        """Groups with rows of the stratum, the smallest first."""
+        groups = self._group[self._stratum == stratum]
+        sizes = np.bincount(self.of_row, minlength=self.groups)
+        found: list[int] = groups[np.argsort(sizes[groups], kind="stable")].tolist()
+        return found
 
 
 def _count_table(strata: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -62,8 +62,8 @@ class Audit:
     counts: Mapping[str, int]
     quarantined: tuple[Quarantined, ...] = ()
     skipped: Mapping[str, int] = field(default_factory=dict)  # junk by kind: {"hidden": 2, ...}
-    clusters: tuple[Cluster, ...] = ()
-    conflicts: tuple[Cluster, ...] = ()  # clusters with more than one target
+    clusters: Sequence[Cluster] = ()
+    conflicts: Sequence[Cluster] = ()  # clusters with more than one target
     leaks: tuple[Leak, ...] = ()
     findings: tuple[Finding, ...] = ()
     sizes: tuple[tuple[int, int, int], ...] = ()
@@ -84,8 +84,8 @@ class SplitRecord:
 
     how: str
     reason: str
-    train: tuple[str, ...]
-    test: tuple[str, ...]
+    train: Sequence[str]
+    test: Sequence[str]
     counts_train: Mapping[str, int] = field(default_factory=dict)
     counts_test: Mapping[str, int] = field(default_factory=dict)
     grouped_by: str | None = None

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from headstart.adapt.strategies import Field, Options, by_name
 from headstart.backbones.structure import Structure
 from headstart.base.errors import DataError, PlanError, shown
+from headstart.data.decimals import Decimal
 
 Balance = Literal["auto", "none", "weights", "logit-adjust"]
 TaskName = Literal["single-label", "multi-label", "regression"]
@@ -27,6 +28,7 @@ class DataConfig:
     max_pixels: pictures with more are quarantined before they are decoded.
     features: names or patterns of the columns of a table that are learnt from.
     text: column of a table that holds texts, which are then what is learnt from; for a list of strings, any word.
+    decimal: ',' where the numbers of a table are written '1,5'.
     """
 
     target: str | None = None
@@ -43,6 +45,7 @@ class DataConfig:
     max_pixels: int = 50_000_000
     text: str | None = None
     features: tuple[str, ...] | None = None
+    decimal: Decimal = "."
 
 
 NO_WISHES = Options()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from headstart.base.errors import PlanError
 from headstart.base.seeds import stream
+from headstart.data.compact import counted, taken
 from headstart.data.dataset import Dataset
 from headstart.data.split import SealedRows, split
 from headstart.records.audit import Audit, SplitRecord
@@ -48,8 +48,8 @@ def divide(
     record = SplitRecord(
         how=how,
         reason=reason,
-        train=tuple(known.ids[rows]),
-        test=tuple(known.ids[test]),
+        train=taken(usable.ids, rows),
+        test=taken(usable.ids, test),
         counts_train=counts(usable, rows),
         counts_test=counts(usable, test),
         grouped_by=config.data.group_by,
@@ -77,7 +77,6 @@ def counts(dataset: Dataset, rows: Sequence[int] | np.ndarray) -> dict[str, int]
     if dataset.targets is None or dataset.target_kind == "regression":
         return {}
     found: Counter[str] = Counter()
-    for row in rows:
-        target: Any = dataset.targets[row]
-        found.update(target if isinstance(target, tuple) else [target])
+    for target, n in counted(taken(dataset.targets, np.asarray(rows, np.int64))).items():
+        found.update(dict.fromkeys(target if isinstance(target, tuple) else [target], n))
     return dict(sorted(found.items()))

@@ -45,7 +45,7 @@ def inspect(
 ) -> Inspection:
     """Look at every example of ``data`` once. Raises DataError only where not even a dataset can be made of it."""
     config = config or FitConfig()
-    dataset = read(data, y, config.data)
+    dataset = read(data, y, config.data, observer=observer)
     seen = look_of(dataset, config.data).survey(dataset, cache_folder(cache), observer=observer)
     found = audit(dataset, seen)
     try:
@@ -53,7 +53,8 @@ def inspect(
         task = task_of(usable)
         groups = group_rows(dataset, seen.rows, found.clusters, by=config.data.group_by)
         nothing = np.zeros((len(usable), 0), np.float32)
-        known = Known(nothing, task.encode(usable.targets or ()), groups, np.asarray(usable.ids, object), task)
+        nobody = np.zeros(0, object)  # the record takes its names from ``usable``: ten million are a gigabyte
+        known = Known(nothing, task.encode(usable.targets or ()), groups, nobody, task)
         train, _, divided = divide(known, usable, config, found)
         return Inspection(found, divided, columns=_columns(usable, train))
     except HeadstartError as problem:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from headstart.base.errors import DataError, EnvironmentFault, PlanError, listed, shown
-from headstart.base.progress import Observer, Said
+from headstart.base.progress import QUIET, Observer, Said
 from headstart.data.cells import Kind
 from headstart.data.dataset import Dataset
 from headstart.data.decode import ImageLimits
@@ -22,7 +22,13 @@ from headstart.tasks.task import Task
 from headstart.workflow.config import AS_PUBLISHED, DataConfig, FitConfig
 
 
-def read(source: Any, y: Sequence[Any] | None, config: DataConfig, learnt: Mapping[str, Kind] | None = None) -> Dataset:
+def read(
+    source: Any,
+    y: Sequence[Any] | None,
+    config: DataConfig,
+    learnt: Mapping[str, Kind] | None = None,
+    observer: Observer = QUIET,
+) -> Dataset:
     """The dataset that ``config`` describes; learnt: columns that a saved model was made for."""
     if isinstance(source, Dataset):
         return source
@@ -41,6 +47,8 @@ def read(source: Any, y: Sequence[Any] | None, config: DataConfig, learnt: Mappi
         features=config.features,
         group_by=config.group_by,
         learnt=learnt,
+        observer=observer,
+        decimal=config.decimal,
     )
 
 

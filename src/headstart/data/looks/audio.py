@@ -14,6 +14,7 @@ import numpy as np
 from headstart.base.errors import listed, shown
 from headstart.base.files import key_of
 from headstart.base.progress import QUIET, Observer
+from headstart.data.clusters import Clusters
 from headstart.data.dataset import Dataset
 from headstart.data.decode import BadExample
 from headstart.data.duplicates import Pairs, close_hashes, correlation
@@ -23,7 +24,7 @@ from headstart.data.shortcuts import about_column_groups, about_series, about_te
 from headstart.data.sound import BANDS, SLICES, SoundLimits, Waveform, as_waveform, decode_sound
 from headstart.data.survey import Passenger, Survey, look_through
 from headstart.data.words import SOUNDS, Words
-from headstart.records.audit import Cluster, Finding
+from headstart.records.audit import Finding
 
 FACTS_VERSION = 1  # raise it when decode_sound would say something else about the same bytes
 FACTS = Schema(
@@ -84,9 +85,7 @@ class AudioLook:
         first, second = first[same], second[same]
         return Pairs(first, second, np.zeros(len(first), bool), None)
 
-    def findings(
-        self, dataset: Dataset, survey: Survey, rows: np.ndarray, clusters: tuple[Cluster, ...]
-    ) -> Iterator[Finding]:
+    def findings(self, dataset: Dataset, survey: Survey, rows: np.ndarray, clusters: Clusters) -> Iterator[Finding]:
         yield from _about_rates(survey, rows)
         yield from _about_clipping(dataset, survey, rows)
         yield from about_crowds(rows, clusters, SOUNDS)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from headstart.base.progress import QUIET, Observer
+from headstart.data.clusters import Clusters
 from headstart.data.dataset import Dataset
 from headstart.data.decode import ImageLimits, decode_image
 from headstart.data.duplicates import Pairs, near_pairs
@@ -19,7 +20,7 @@ from headstart.data.findings import about_information
 from headstart.data.shortcuts import about_give_aways, about_groups
 from headstart.data.survey import Passenger, Survey, look_through
 from headstart.data.words import IMAGES, Words
-from headstart.records.audit import Cluster, Finding
+from headstart.records.audit import Finding
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,7 @@ class ImageLook:
         columns = {name: survey.columns[name][rows] for name in ("phash", "phash_mirrored", "std")}
         return near_pairs(columns["phash"], columns["phash_mirrored"], survey.tiny(rows), columns["std"], features)
 
-    def findings(
-        self, dataset: Dataset, survey: Survey, rows: np.ndarray, clusters: tuple[Cluster, ...]
-    ) -> Iterator[Finding]:
+    def findings(self, dataset: Dataset, survey: Survey, rows: np.ndarray, clusters: Clusters) -> Iterator[Finding]:
         yield from about_information(dataset, survey, rows, clusters)
         yield from about_give_aways(dataset, survey, rows)
         yield from about_groups(dataset, survey, rows)

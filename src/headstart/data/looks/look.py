@@ -9,11 +9,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from headstart.base.progress import QUIET, Observer
+from headstart.data.clusters import Clusters
 from headstart.data.dataset import Dataset
 from headstart.data.duplicates import Pairs
 from headstart.data.survey import Passenger, Survey
 from headstart.data.words import Words
-from headstart.records.audit import Cluster, Finding
+from headstart.records.audit import Finding
 
 
 class Look(Protocol):
@@ -48,9 +49,7 @@ class Look(Protocol):
         """Pairs of positions in ``rows`` whose examples are the same to a reader, though not byte for byte."""
         ...
 
-    def findings(
-        self, dataset: Dataset, survey: Survey, rows: np.ndarray, clusters: tuple[Cluster, ...]
-    ) -> Iterator[Finding]:
+    def findings(self, dataset: Dataset, survey: Survey, rows: np.ndarray, clusters: Clusters) -> Iterator[Finding]:
         """What only this modality can find wrong or too easy."""
         ...
 

@@ -5,10 +5,9 @@ looking at a text costs less than looking it up.
 from __future__ import annotations
 
 import hashlib
-import re
 import sys
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,19 +16,23 @@ from typing import Any
 import numpy as np
 
 from headstart.base.errors import DataError, shown
-from headstart.base.progress import QUIET, Observer, track
-from headstart.data.dataset import Dataset
+from headstart.base.progress import QUIET, Observer, track_parts
+from headstart.data.clusters import Clusters
+from headstart.data.compact import Keys, stretches
+from headstart.data.dataset import Dataset, content_key
 from headstart.data.decode import BadExample
 from headstart.data.duplicates import Pairs
 from headstart.data.encoding import as_text
 from headstart.data.findings import about_crowds, finding
-from headstart.data.shortcuts import about_column_groups, about_telling_properties
+from headstart.data.shortcuts import Property, about_column_groups, about_telling_properties
 from headstart.data.survey import Passenger, Survey, nothing_usable
 from headstart.data.words import TEXTS, Words
-from headstart.records.audit import Cluster, Finding, Quarantined
+from headstart.records.audit import Finding, Quarantined
 
 CHUNK = 1024  # texts that are prepared together
 FEW_LETTERS = 3
+MOST_BEGINNINGS = 2**18  # first words that are told apart
+LOOKING = "looking at the texts"
 
 
 @dataclass(frozen=True)
@@ -52,33 +55,31 @@ class TextLook:
         observer: Observer = QUIET,
         what: str = "",
     ) -> Survey:
-        n = len(dataset)
-        keys: list[bytes] = []
+        seen = _Seen(len(dataset))
         problems: dict[int, Quarantined] = {}
-        characters, words = np.zeros(n, np.int32), np.zeros(n, np.int32)
-        near = np.zeros(n, np.uint64)
         waiting = _Waiting(passenger)
-        for row in track(range(n), observer, what or "looking at the texts", unit=TEXTS.many):
-            key = b""
-            try:
-                key, content = dataset.content(row)
-                text = self.value(content, name=dataset.ids[row])
-                bare = normalised(text)
-                characters[row], words[row] = len(text), bare.count(" ") + 1
-                near[row] = _hash(bare or text)
-                waiting.add(key, text)
-            except BadExample as problem:
-                problems[row] = Quarantined(dataset.ids[row], problem.code, problem.reason)
-            except OSError as error:
-                problems[row] = Quarantined(dataset.ids[row], "DA49", f"cannot be read ({error.strerror or error})")
-            keys.append(key)
+        row = 0
+        for values in track_parts(stretches(dataset.values), len(dataset), observer, what or LOOKING, unit=TEXTS.many):
+            for value in values:
+                try:
+                    content = value.read_bytes() if isinstance(value, Path) else value
+                    key = seen.key(row, content)
+                    text = self.value(content, name="")  # a problem is noted by its row
+                    seen.text(row, text)
+                    waiting.add(key, text)
+                except BadExample as problem:
+                    problems[row] = Quarantined(dataset.ids[row], problem.code, problem.reason)
+                except OSError as error:
+                    reason = f"cannot be read ({error.strerror or error})"
+                    problems[row] = Quarantined(dataset.ids[row], "DA49", reason)
+                row += 1
+            seen.write()
         waiting.send()
-        usable = np.ones(n, bool)
+        usable = np.ones(len(dataset), bool)
         usable[list(problems)] = False
         if not usable.any():
             raise DataError(nothing_usable(dataset, problems, TEXTS))
-        columns: dict[str, np.ndarray] = {"characters": characters, "words": words, "near": near}
-        return Survey(keys, usable, problems, columns, _no_thumbnails, decoded=n)
+        return Survey(seen.keys(), usable, problems, seen.columns, _no_thumbnails, decoded=len(dataset))
 
     def value(self, content: Any, *, name: str, at_least: int | None = None) -> str:
         """The text in a cell or in the bytes of a file."""
@@ -97,21 +98,21 @@ class TextLook:
     def near_pairs(self, survey: Survey, rows: np.ndarray, features: np.ndarray | None) -> Pairs:
         near = survey.columns["near"][rows]
         order = np.argsort(near, kind="stable")
-        starts = np.flatnonzero(np.r_[True, np.diff(near[order]) != 0]) if len(order) else np.zeros(0, np.int64)
-        first_of = np.repeat(order[starts], np.diff(np.r_[starts, len(order)]))
-        apart = first_of != order
-        first, second = first_of[apart], order[apart]
-        return Pairs(first, second, np.zeros(len(first), bool), None)
+        ordered = near[order]
+        again = np.flatnonzero(ordered[1:] == ordered[:-1]) + 1
+        starts = np.setdiff1d(again - 1, again)
+        first = order[starts[np.searchsorted(starts, again) - 1]] if len(again) else again
+        return Pairs(first, order[again], np.zeros(len(first), bool), None)
 
-    def findings(
-        self, dataset: Dataset, survey: Survey, rows: np.ndarray, clusters: tuple[Cluster, ...]
-    ) -> Iterator[Finding]:
+    def findings(self, dataset: Dataset, survey: Survey, rows: np.ndarray, clusters: Clusters) -> Iterator[Finding]:
         yield from _about_little_text(dataset, survey, rows)
         yield from about_crowds(rows, clusters, TEXTS)
-        length = np.log2(survey.columns["characters"][rows].clip(min=1))
+        length = np.rint(np.log2(survey.columns["characters"][rows].clip(min=1))).astype(np.int32)
         properties = {
-            "the length": np.array([f"about {2 ** round(v):,.0f} characters long" for v in length]),
-            "the beginning": _beginnings(dataset, rows),
+            "the length": Property(length, lambda at: f"about {2 ** int(length[at]):,} characters long"),
+            "the beginning": Property(
+                survey.columns["beginning"][rows], lambda at: _beginning_in_words(dataset.values[int(rows[at])])
+            ),
         }
         yield from about_telling_properties(
             dataset, rows, properties, TEXTS, "The model may learn that instead of what is said; look at some of them."
@@ -124,6 +125,62 @@ class TextLook:
             low, middle, most, top = np.quantile(survey.columns[name][rows], (0, 0.5, 0.95, 1)).tolist()
             found |= {f"{name}, fewest": low, f"{name}, middle": middle, f"{name}, 95 %": most, f"{name}, most": top}
         return {"measures": found}
+
+
+class _Seen:
+    """What is noted of each text, a few bytes a row; ``write`` after each stretch of rows."""
+
+    def __init__(self, n: int) -> None:
+        self._pairs, self._known = np.zeros((n, 2), np.uint64), np.zeros(n, bool)
+        self.columns: dict[str, np.ndarray] = {
+            "characters": np.zeros(n, np.int32),
+            "words": np.zeros(n, np.int32),
+            "near": np.zeros(n, np.uint64),
+            "beginning": np.zeros(n, np.int32),
+        }
+        self._beginnings: dict[str, int] = {"": 0}
+        self._keyed: list[int] = []
+        self._keys: list[bytes] = []
+        self._rows: list[int] = []
+        self._noted: list[tuple[int, int, int]] = []
+        self._near: list[bytes] = []
+
+    def key(self, row: int, content: Any) -> bytes:
+        """The content key, noted."""
+        key = content_key(content)
+        self._keyed.append(row)
+        self._keys.append(key)
+        return key
+
+    def text(self, row: int, text: str) -> None:
+        bare = _bare(text)
+        self._rows.append(row)
+        self._noted.append((len(text), bare.count(b" ") + 1, self._beginning(text)))
+        self._near.append(_near_hash(bare or text.encode("utf-8", "surrogatepass")))
+
+    def _beginning(self, text: str) -> int:
+        """The number of the first word; 0 for new ones where there are too many for any of them to tell anything."""
+        word = _first_word(text)
+        number = self._beginnings.get(word)
+        if number is None:
+            number = 0
+            if len(self._beginnings) < MOST_BEGINNINGS:
+                number = self._beginnings[word] = len(self._beginnings)
+        return number
+
+    def write(self) -> None:
+        if self._keys:
+            self._pairs[self._keyed] = np.frombuffer(b"".join(self._keys), ">u8").reshape(-1, 2)
+            self._known[self._keyed] = True
+        if self._rows:
+            noted = np.array(self._noted, np.int32)
+            for name, column in zip(("characters", "words", "beginning"), noted.T, strict=True):
+                self.columns[name][self._rows] = column
+            self.columns["near"][self._rows] = np.frombuffer(b"".join(self._near), ">u8")
+        self._keyed, self._keys, self._rows, self._noted, self._near = [], [], [], [], []
+
+    def keys(self) -> Keys:
+        return Keys(self._pairs, self._known)
 
 
 class _Waiting:
@@ -165,8 +222,22 @@ def _punctuation() -> dict[int, str]:
     return {code: " " for code in every if unicodedata.category(chr(code)).startswith("P")}
 
 
-def _hash(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8])
+def _bare(text: str) -> bytes:
+    """``normalised`` as UTF-8; most texts are ASCII, for which it is a matter of a table."""
+    if text.isascii():
+        return b" ".join(text.encode("ascii").translate(_ascii_table()).split())
+    return normalised(text).encode("utf-8", "surrogatepass")
+
+
+@cache
+def _ascii_table() -> bytes:
+    """Each ASCII character in lower case, or a space for punctuation and for the separators that str.split knows."""
+    spaces = {*_punctuation(), *range(0x1C, 0x20)}
+    return bytes(0x20 if code in spaces else ord(chr(code).lower()) if code < 128 else code for code in range(256))
+
+
+def _near_hash(bare: bytes) -> bytes:
+    return hashlib.sha256(bare).digest()[:8]
 
 
 def _too_long(name: str, size: int) -> BadExample:
@@ -189,12 +260,10 @@ def _about_little_text(dataset: Dataset, survey: Survey, rows: np.ndarray) -> It
         )
 
 
-def _beginnings(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
-    """The first word of each text, where it is at hand without reading a file again; '' elsewhere."""
-    words: Sequence[str] = [
-        match.group()[:24]
-        if isinstance(value := dataset.values[r], str) and (match := re.match(r"\s*\S+", value))
-        else ""
-        for r in rows
-    ]
-    return np.array([f"texts that begin with '{w.strip()}'" if w else "others" for w in words], object)
+def _first_word(text: str) -> str:
+    words = text.split(None, 1)
+    return words[0][:24] if words else ""
+
+
+def _beginning_in_words(value: Any) -> str:
+    return f"texts that begin with '{_first_word(value)}'" if isinstance(value, str) else "others"

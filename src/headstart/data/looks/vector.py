@@ -12,6 +12,7 @@ import numpy as np
 from headstart.base.errors import DataError, shown
 from headstart.base.progress import QUIET, Observer, track
 from headstart.data.cells import ENOUGH, Kind
+from headstart.data.clusters import Clusters
 from headstart.data.dataset import Dataset
 from headstart.data.decode import BadExample
 from headstart.data.duplicates import Pairs
@@ -20,7 +21,7 @@ from headstart.data.rows import Row, column_of
 from headstart.data.shortcuts import about_column_groups, left_out_accuracy
 from headstart.data.survey import Passenger, Survey
 from headstart.data.words import ROWS, Words
-from headstart.records.audit import Cluster, Finding
+from headstart.records.audit import Finding
 
 MANY_MISSING = 0.5  # share of empty cells that is worth a word
 GIVES_AWAY = 0.995  # share of the target that one column tells, from which it is called a leak
@@ -60,9 +61,7 @@ class VectorLook:
         nothing = np.zeros(0, np.int64)
         return Pairs(nothing, nothing, np.zeros(0, bool), None)
 
-    def findings(
-        self, dataset: Dataset, survey: Survey, rows: np.ndarray, clusters: tuple[Cluster, ...]
-    ) -> Iterator[Finding]:
+    def findings(self, dataset: Dataset, survey: Survey, rows: np.ndarray, clusters: Clusters) -> Iterator[Finding]:
         values = [dataset.values[int(r)] for r in rows]
         yield from _about_leaks(dataset, rows, values)
         yield from _about_missing(values)

@@ -12,7 +12,7 @@ import numpy as np
 from headstart.base.errors import DataError, listed, shown
 from headstart.data.readers.arrays import plain_list, vectors
 from headstart.data.readers.reader import Found, Request, check_lengths, distinct
-from headstart.data.readers.text_tables import text_as_utf8
+from headstart.data.readers.utf8 import text_as_utf8
 
 EXTENSIONS = (".npy", ".npz")
 _FEATURES = ("x", "features", "embeddings", "embedding", "vectors", "data")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from headstart.base.errors import DataError, listed, shown
+from headstart.data.compact import LineNumbers
 from headstart.data.dataset import Modality
 from headstart.data.readers.features import rows_of_array
 from headstart.data.readers.reader import (
@@ -25,7 +26,6 @@ from headstart.data.readers.reader import (
     resolve_all,
 )
 from headstart.data.readers.sounds import modality_of_files
-from headstart.data.readers.text_tables import LineNumbers
 from headstart.data.sound import as_waveform
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.base.errors import DataError, did_you_mean, listed, shown
+from headstart.data.compact import Coded, Gathered, Strings, counted
+from headstart.data.decimals import with_points
 from headstart.data.readers.features import features_of
 from headstart.data.readers.reader import IMAGE_EXTENSIONS, Found, Request, distinct, split_named
 from headstart.data.readers.sounds import modality_of_files
@@ -29,7 +31,7 @@ _SPLIT_NAMES = ("split", "subset", "partition", "set")
 
 
 def examples_of(
-    columns: Mapping[str, list[Any]],
+    columns: Mapping[str, Sequence[Any]],
     places: Sequence[str],
     *,
     where: str,
@@ -40,6 +42,8 @@ def examples_of(
     """The examples in a table. files: written paths → (Path of each, notes); where: the table's name for messages."""
     if not places:
         raise DataError(f"DA32 {shown(where)} has column names ({listed(columns, most=8)}) but no rows.")
+    if request.decimal == ",":
+        columns = with_points(columns, places, where, apart=(request.text, request.path_column))
     if _is_of_features(columns, request):
         return _features(columns, places, where, origin, request)
     is_text = request.text is not None
@@ -71,7 +75,7 @@ def examples_of(
     )
 
 
-def _is_of_features(columns: Mapping[str, list[Any]], request: Request) -> bool:
+def _is_of_features(columns: Mapping[str, Sequence[Any]], request: Request) -> bool:
     """Whether the columns themselves are what is learnt from: asked for, or nothing names files and a target is known.
 
     A column that could be the target by its name alone counts only beside two others: 'name, label' is a mistake in the
@@ -87,7 +91,7 @@ def _is_of_features(columns: Mapping[str, list[Any]], request: Request) -> bool:
 
 
 def _features(
-    columns: Mapping[str, list[Any]], places: Sequence[str], where: str, origin: str, request: Request
+    columns: Mapping[str, Sequence[Any]], places: Sequence[str], where: str, origin: str, request: Request
 ) -> Found:
     """Rows of columns. What is not learnt from stays beside them, for groups and slices."""
     split_column = _split_column(columns, where, request.split_column, taken=())
@@ -129,7 +133,7 @@ def asked_for(name: str, columns: Mapping[str, Any], where: str, what: str, flag
     return name
 
 
-def _path_column(columns: Mapping[str, list[Any]], where: str, asked: str | None) -> str:
+def _path_column(columns: Mapping[str, Sequence[Any]], where: str, asked: str | None) -> str:
     if asked is not None:
         return asked_for(asked, columns, where, "paths", "--path-column")
     held_in = _paths_held_in(columns)
@@ -142,7 +146,7 @@ def _path_column(columns: Mapping[str, list[Any]], where: str, asked: str | None
     )
 
 
-def _paths_held_in(columns: Mapping[str, list[Any]]) -> str | None:
+def _paths_held_in(columns: Mapping[str, Sequence[Any]]) -> str | None:
     by_name = _by_name(columns, _PATH_NAMES)
     for name in by_name + [c for c in columns if c not in by_name]:
         if _holds_paths(columns[name], by_name=name in by_name):
@@ -150,7 +154,7 @@ def _paths_held_in(columns: Mapping[str, list[Any]]) -> str | None:
     return None
 
 
-def _or_texts(columns: Mapping[str, list[Any]]) -> str:
+def _or_texts(columns: Mapping[str, Sequence[Any]]) -> str:
     """The column that holds the longest words, as a suggestion; '' where none holds several words."""
     lengths = {}
     for name, column in columns.items():
@@ -168,7 +172,7 @@ def _by_name(columns: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     return [lower[n] for n in names if n in lower]
 
 
-def _holds_paths(values: list[Any], *, by_name: bool) -> bool:
+def _holds_paths(values: Sequence[Any], *, by_name: bool) -> bool:
     sample = [v for v in values[:200] if v not in (None, "")]
     if not sample:
         return False
@@ -181,29 +185,29 @@ def _holds_paths(values: list[Any], *, by_name: bool) -> bool:
 
 
 def _split_column(
-    columns: Mapping[str, list[Any]], where: str, asked: str | None, taken: tuple[str, ...]
+    columns: Mapping[str, Sequence[Any]], where: str, asked: str | None, taken: tuple[str, ...]
 ) -> str | None:
     """The column asked for; or one called 'split' (…) that holds nothing but the usual words."""
     if asked is not None:
         return asked_for(asked, columns, where, "split", "--split-column")
     for name in _by_name(columns, _SPLIT_NAMES):
-        words = {v for v in columns[name] if v not in (None, "")}
+        words = {v for v in counted(columns[name]) if v not in (None, "")}
         if name not in taken and words and all(isinstance(w, str) and split_named(w) for w in words):
             return name
     return None
 
 
 def _targets(
-    columns: Mapping[str, list[Any]], where: str, request: Request, taken: tuple[str | None, ...]
-) -> tuple[list[Any] | None, str, str]:
+    columns: Mapping[str, Sequence[Any]], where: str, request: Request, taken: tuple[str | None, ...]
+) -> tuple[Sequence[Any] | None, str, str]:
     """(targets or None, column name, how it was found)."""
     if request.y is not None:
         return list(request.y), "y", ""
     if isinstance(request.target, tuple):
         for name in request.target:
             asked_for(name, columns, where, "target", "--target")
-        several = list(zip(*(columns[name] for name in request.target), strict=True))
-        return several, ", ".join(request.target), ""
+        several = zip(*(columns[name] for name in request.target), strict=True)
+        return list(several), ", ".join(request.target), ""
     if request.target is not None:
         name = asked_for(request.target, columns, where, "target", "--target")
         if name in taken:
@@ -228,8 +232,12 @@ def _targets(
 # ---------------------------------------------------------------------------------------------------------- the values
 
 
-def _texts(column: list[Any], places: Sequence[str], where: str, name: str) -> list[str]:
+def _texts(column: Sequence[Any], places: Sequence[str], where: str, name: str) -> Sequence[str]:
     """The texts of a column; '' where there is none, which the look will name."""
+    if isinstance(column, Strings):
+        return column.filled()
+    if isinstance(column, Coded) and all(word is None or isinstance(word, str) for word in column.words):
+        return column.mapped([word or "" for word in column.words])
     odd = [
         f"{place} holds a {shown(type(value).__name__)}"
         for value, place in zip(column, places, strict=True)
@@ -244,7 +252,7 @@ def _texts(column: list[Any], places: Sequence[str], where: str, name: str) -> l
 
 
 def _values(
-    column: list[Any],
+    column: Sequence[Any],
     places: Sequence[str],
     where: str,
     name: str,
@@ -279,7 +287,11 @@ def _inline_bytes(value: Any) -> tuple[bytes, str] | None:
     return None
 
 
-def _splits(column: list[Any], places: Sequence[str], where: str, name: str) -> list[str | None]:
+def _splits(column: Sequence[Any], places: Sequence[str], where: str, name: str) -> Sequence[str | None]:
+    if isinstance(column, Coded):
+        named = [None if v in (None, "") else split_named(str(v)) for v in column.words]
+        if all(side is not None or v in (None, "") for v, side in zip(column.words, named, strict=True)):
+            return column.mapped(named)
     sides = [None if v in (None, "") else split_named(str(v)) for v in column]
     odd = [
         f"'{shown(v)}' ({place})"
@@ -297,19 +309,61 @@ def _splits(column: list[Any], places: Sequence[str], where: str, name: str) -> 
 # --------------------------------------------------------------------------------------------------------- Arrow tables
 
 
-def arrow_columns(table: pa.Table, where: str) -> dict[str, list[Any]]:
-    """name → Python values; class numbers become names where Hugging Face's schema gives them. DataError TB56."""
-    double = sorted({n for n in table.column_names if table.column_names.count(n) > 1})
-    if double:
-        raise DataError(f"TB56 {shown(where)}: column '{shown(double[0])}' appears twice. Rename one of them.")
-    names = _class_labels(table.schema)
-    columns: dict[str, list[Any]] = {}
-    for name, column in zip(table.column_names, table.columns, strict=True):
-        values = column.to_pylist()
-        if name in names:
-            values = [names[name][v] if isinstance(v, int) and 0 <= v < len(names[name]) else v for v in values]
-        columns[name] = values
-    return columns
+class ArrowColumns:
+    """The columns of an Arrow table, batch by batch; class numbers become names where Hugging Face's schema gives them.
+
+    Strings stay compact; anything else becomes Python values. DataError TB56 for a name that appears twice.
+    """
+
+    def __init__(self, schema: pa.Schema, where: str) -> None:
+        double = sorted({n for n in schema.names if schema.names.count(n) > 1})
+        if double:
+            raise DataError(f"TB56 {shown(where)}: column '{shown(double[0])}' appears twice. Rename one of them.")
+        self._names = _class_labels(schema)
+        self._columns: dict[str, Gathered | list[Any]] = {
+            field.name: Gathered() if _of_strings(field.type) else [] for field in schema
+        }
+        self.rows = 0
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        for (name, column), chunk in zip(self._columns.items(), batch.columns, strict=True):
+            if isinstance(column, Gathered):
+                column.add_arrow(_plain_strings(chunk))
+            else:
+                column.extend(_named(chunk.to_pylist(), self._names.get(name, ())))
+        self.rows += batch.num_rows
+
+    def done(self) -> dict[str, Sequence[Any]]:
+        return {n: c.column() if isinstance(c, Gathered) else c for n, c in self._columns.items()}
+
+
+def _named(values: list[Any], names: Sequence[str]) -> list[Any]:
+    if not names:
+        return values
+    return [names[v] if isinstance(v, int) and 0 <= v < len(names) else v for v in values]
+
+
+def _of_strings(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _plain_strings(chunk: pa.Array) -> pa.Array:
+    """As strings with 32-bit offsets, which is how they are gathered."""
+    import pyarrow as pa
+
+    return chunk if chunk.type == pa.string() else chunk.cast(pa.string())
+
+
+def arrow_columns(table: pa.Table, where: str) -> dict[str, Sequence[Any]]:
+    """name → values of a table in memory."""
+    columns = ArrowColumns(table.schema, where)
+    for batch in table.to_batches(max_chunksize=2**14):
+        columns.add(batch)
+    return columns.done()
 
 
 def _class_labels(schema: pa.Schema) -> dict[str, list[str]]:

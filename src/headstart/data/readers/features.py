@@ -10,7 +10,7 @@ import numpy as np
 
 from headstart.base.errors import DataError, did_you_mean, listed, shown
 from headstart.data.cells import Kind, Told, check_finite, number, parsed, tell
-from headstart.data.readers.text_tables import LineNumbers
+from headstart.data.compact import LineNumbers
 from headstart.data.rows import Frame, Rows
 
 MOST_TOLD = 8  # columns that one note names

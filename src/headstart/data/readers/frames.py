@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from headstart.base.errors import DataError, shown
+from headstart.data.compact import LineNumbers
 from headstart.data.readers.columns import arrow_columns, examples_of
 from headstart.data.readers.reader import Containment, Found, Request, resolve_all
-from headstart.data.readers.text_tables import LineNumbers
 
 
 class Frames:
@@ -42,7 +42,7 @@ def _is_pandas(source: Any) -> bool:
     return type(source).__name__ == "DataFrame" and type(source).__module__.partition(".")[0] == "pandas"
 
 
-def _pandas_columns(frame: Any, where: str) -> dict[str, list[Any]]:
+def _pandas_columns(frame: Any, where: str) -> dict[str, Sequence[Any]]:
     """Straight from the columns: an object column may hold paths, lists or pictures that Arrow has no type for."""
     names = [str(c) for c in frame.columns]
     double = sorted({n for n in names if names.count(n) > 1})
@@ -57,7 +57,7 @@ def _pandas_columns(frame: Any, where: str) -> dict[str, list[Any]]:
     }
 
 
-def _arrow_columns(source: Any, where: str) -> dict[str, list[Any]]:
+def _arrow_columns(source: Any, where: str) -> dict[str, Sequence[Any]]:
     import pyarrow as pa
 
     try:

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from headstart.base.errors import DataError, Refused, listed, shown
+from headstart.base.progress import QUIET, Observer
 from headstart.data.cells import Kind
 from headstart.data.dataset import Modality, TargetKind
+from headstart.data.decimals import Decimal
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Request:
     y: targets given apart (for lists and arrays).  text: column of texts; for a list of strings, whatever it is, they
         are texts and not paths.  features: patterns of the columns to learn from.  group_by: a column that is none of
         them.  learnt: columns and kinds that a saved model learnt from; no others are looked at.
+    observer: who is told how far the reading is.  decimal: the sign between a number's whole part and the rest.
     """
 
     y: Any = None
@@ -36,6 +39,8 @@ class Request:
     features: tuple[str, ...] | None = None
     group_by: str | None = None
     learnt: Mapping[str, Kind] | None = None
+    observer: Observer = QUIET
+    decimal: Decimal = "."
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from headstart.base.errors import DataError, listed, shown
-from headstart.data.readers.columns import arrow_columns, examples_of
+from headstart.base.progress import Observer, track
+from headstart.data.compact import LineNumbers
+from headstart.data.readers.columns import ArrowColumns, examples_of
 from headstart.data.readers.reader import Containment, Found, Request, resolve_all, split_named
-from headstart.data.readers.text_tables import LineNumbers, Rows, read_csv, read_jsonl
+from headstart.data.readers.text_tables import Rows, read_csv, read_jsonl
 
 _CSV, _JSONL, _PARQUET = (".csv", ".tsv", ".tab"), (".jsonl", ".ndjson"), (".parquet", ".pq")
+ROWS_AT_ONCE = 2**14  # of a row group
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
 
@@ -28,20 +31,20 @@ class Table:
     def read(self, source: Path, request: Request) -> Found:
         if source.is_dir():
             return _read_metadata(source, request)
-        rows = _read_rows(source, request.encoding)
+        rows = _read_rows(source, request)
         return _found(rows, source.parent, source.name, str(source), request)
 
 
-def _read_rows(path: Path, encoding: str | None) -> Rows:
+def _read_rows(path: Path, request: Request) -> Rows:
     kind = path.suffix.lower()
     if kind in _CSV:
-        return read_csv(path, encoding)
+        return read_csv(path, request.encoding, request.observer)
     if kind in _JSONL:
-        return read_jsonl(path, encoding)
-    return _read_parquet(path)
+        return read_jsonl(path, request.encoding, request.observer)
+    return _read_parquet(path, request.observer)
 
 
-def _read_parquet(path: Path) -> Rows:
+def _read_parquet(path: Path, observer: Observer) -> Rows:
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -50,17 +53,17 @@ def _read_parquet(path: Path) -> Rows:
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"TB60 {shown(path.name)} is not a readable Parquet file: {shown(error)[:160]}") from error
     with file:
-        parts = []
-        for group in range(file.num_row_groups):
+        columns = ArrowColumns(file.schema_arrow, path.name)
+        for group in track(range(file.num_row_groups), observer, f"reading {shown(path.name)}", unit="row groups"):
             try:
-                parts.append(file.read_row_group(group))
+                for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=[group]):
+                    columns.add(batch)
             except (pa.ArrowException, OSError) as error:
                 raise DataError(
                     f"TB60 {shown(path.name)}: row group {group} unreadable: {shown(error)[:160]} "
                     "The file is damaged; write or download it again."
                 ) from error
-        table = pa.concat_tables(parts) if parts else file.schema_arrow.empty_table()
-    return Rows(arrow_columns(table, path.name), LineNumbers(table.num_rows, first=0, word="row"))
+    return Rows(columns.done(), LineNumbers(columns.rows, first=0, word="row"))
 
 
 def _found(rows: Rows, folder: Path, where: str, origin: str, request: Request) -> Found:
@@ -125,7 +128,7 @@ def _names_files(path: Path) -> bool:
 def _read_metadata(folder: Path, request: Request) -> Found:
     parts: list[tuple[str, str | None, Rows]] = []
     for path, split in _metadata_files(folder):
-        rows = _read_rows(path, request.encoding)
+        rows = _read_rows(path, request)
         above = path.parent.relative_to(folder).as_posix()
         prefix = "" if above == "." else f"{above}/"
         if "file_name" not in rows.columns:
@@ -137,7 +140,9 @@ def _read_metadata(folder: Path, request: Request) -> Found:
     if len(parts) == 1 and parts[0][1] is None:
         return _found(parts[0][2], folder, parts[0][0], str(folder), request)
     names = list(dict.fromkeys(name for _, _, rows in parts for name in rows.columns))
-    merged = {n: [v for _, _, r in parts for v in r.columns.get(n, [None] * len(r.places))] for n in names}
+    merged: dict[str, Sequence[Any]] = {
+        n: [v for _, _, r in parts for v in r.columns.get(n, [None] * len(r.places))] for n in names
+    }
     if all(split for _, split, _ in parts) and "split" not in merged:
         merged["split"] = [split for _, split, rows in parts for _ in rows.places]
     places = [f"{name}, {place}" for name, _, rows in parts for place in rows.places]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from headstart.base.errors import DataError, shown
+from headstart.data.compact import Gathered, LineNumbers
 from headstart.data.readers.image_folder import ClassFolders, Wanted
 from headstart.data.readers.reader import Found, Request, is_clearly_other, is_junk
-from headstart.data.readers.text_tables import LineNumbers, text_as_utf8
+from headstart.data.readers.text_tables import LINES_AT_ONCE
+from headstart.data.readers.utf8 import opened_as_utf8
 from headstart.data.words import TEXTS
 
 EXTENSION = ".txt"
@@ -55,8 +58,12 @@ class TextLines:
         return isinstance(source, Path) and source.is_file() and is_text_file(source.name)
 
     def read(self, source: Path, request: Request) -> Found:
-        lines = text_as_utf8(source, request.encoding).decode().splitlines()
-        if not lines:
+        gathered = Gathered()
+        with opened_as_utf8(source, request.encoding, request.observer) as text, text.lines() as file:
+            while some := list(islice(file, LINES_AT_ONCE)):
+                gathered.add([line for stretch in some for line in stretch.splitlines()])
+        lines = gathered.column()
+        if not len(lines):
             raise DataError(f"TB62 {shown(source.name)} is empty. Expected one text on each line.")
         places = LineNumbers(len(lines), first=1)
         return Found("text", places, lines, places=places, origin=str(source))

@@ -6,20 +6,27 @@ by line, column and byte.
 
 from __future__ import annotations
 
-import codecs
 import csv
-import io
 import json
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from headstart.base.errors import DataError, listed, shown
-from headstart.data.encoding import BOMS, looks_like, utf16_without_mark
-from headstart.data.readers.reader import IMAGE_EXTENSIONS
+import numpy as np
 
-Columns = dict[str, list[Any]]
+from headstart.base.errors import DataError, listed, shown
+from headstart.base.progress import QUIET, Advanced, Finished, Observer, Started
+from headstart.data.compact import Gathered, LineNumbers
+from headstart.data.readers.reader import IMAGE_EXTENSIONS
+from headstart.data.readers.utf8 import Utf8, opened_as_utf8
+
+AT_ONCE = 2**22  # bytes of a table that are parsed together; no record may be longer
+LINES_AT_ONCE = 4096
+MOST_NAMED = 5  # wrong lines that one message names
+Columns = dict[str, Sequence[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,94 +37,39 @@ class Rows:
     places: Sequence[str]
 
 
-# ----------------------------------------------------------------------------------------------------------- encoding
-
-
-def text_as_utf8(path: Path, encoding: str | None) -> bytes:
-    """The file's text as UTF-8 without byte order mark. UTF-8 and UTF-16 with a mark are told; others must be named.
-
-    Raises DataError TB54 (not that encoding: byte, line, column, and what it looks like) or TB55 (NUL bytes).
-    """
-    data = path.read_bytes()
-    named = encoding
-    for mark, name in BOMS:
-        if data.startswith(mark):
-            data = data[len(mark) :]
-            named = name if encoding is None or encoding.lower().startswith(name[:6]) else encoding
-    if named is None and (found := utf16_without_mark(data)):
-        raise DataError(
-            f"TB54 {shown(path.name)} is not UTF-8 (every other byte is 0). Looks like {found}: --encoding {found}."
-        )
-    utf8 = _check_utf8(path, data) if named in (None, "utf-8") else _decoded(path, data, str(named)).encode()
-    nul = utf8.find(b"\0")
-    if nul >= 0:
-        line, column = _position(utf8, nul)
-        raise DataError(
-            f"TB55 {shown(path.name)}: NUL byte at line {line:,}, column {column}. The file is damaged or not a table."
-        )
-    return utf8
-
-
-def _check_utf8(path: Path, data: bytes) -> bytes:
-    try:
-        decoder = codecs.getincrementaldecoder("utf-8")()
-        for at in range(0, len(data), 2**24):  # in pieces: no second copy of a big file
-            decoder.decode(data[at : at + 2**24], at + 2**24 >= len(data))
-    except UnicodeDecodeError:
-        try:
-            data.decode("utf-8")
-        except UnicodeDecodeError as error:
-            line, column = _position(data, error.start)
-            guess = looks_like(data)
-            raise DataError(
-                f"TB54 {shown(path.name)} is not UTF-8 (byte 0x{data[error.start]:02X} at line {line:,}, "
-                f"column {column}). Looks like {guess}: --encoding {guess}."
-            ) from error
-    return data
-
-
-def _decoded(path: Path, data: bytes, encoding: str) -> str:
-    try:
-        return data.decode(encoding)
-    except LookupError as error:
-        raise DataError(
-            f"TB54 there is no encoding '{shown(encoding)}'. Common ones: utf-8, utf-16, latin-1, "
-            "cp1252, gbk, shift_jis."
-        ) from error
-    except UnicodeDecodeError as error:
-        line, column = _position(data, error.start)
-        raise DataError(
-            f"TB54 {shown(path.name)} is not {shown(encoding)} (byte 0x{data[error.start]:02X} at line {line:,}, "
-            f"column {column}). Looks like {looks_like(data)}."
-        ) from error
-
-
-def _position(data: bytes, at: int) -> tuple[int, int]:
-    """(line, column), both from 1; the column counts bytes."""
-    return data.count(b"\n", 0, at) + 1, at - (data.rfind(b"\n", 0, at) + 1) + 1
-
-
 # ---------------------------------------------------------------------------------------------------------------- CSV
 
 
-def read_csv(path: Path, encoding: str | None) -> Rows:
+def read_csv(path: Path, encoding: str | None, observer: Observer = QUIET) -> Rows:
     """Every column as strings. DataError TB54, TB55 (ragged rows, open quotes), TB56 (duplicate columns), TB62."""
+    with opened_as_utf8(path, encoding, observer) as text:
+        delimiter = "\t" if path.suffix.lower() in (".tsv", ".tab") else _delimiter(text.head())
+        names = _header(path, text, delimiter)
+        columns = _csv_columns(path, text, delimiter, names, observer)
+        return Rows(dict(zip(names, columns, strict=True)), _csv_places(text, delimiter, len(columns[0])))
+
+
+def _csv_columns(path: Path, text: Utf8, delimiter: str, names: list[str], observer: Observer) -> list[Sequence[Any]]:
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
-    utf8 = text_as_utf8(path, encoding)
-    delimiter = "\t" if path.suffix.lower() in (".tsv", ".tab") else _delimiter(utf8)
-    names = _header(path, utf8, delimiter)
-    ragged = []
+    gathered = [Gathered() for _ in names]
+    ragged = 0
 
     def note(row: Any) -> str:
-        ragged.append(row)
+        nonlocal ragged
+        ragged += 1
         return "skip"
 
+    what, start, done = f"reading {shown(path.name)}", time.monotonic(), 0
+    total = max(1, text.newlines or text.returns)
+    observer(Started(what, total, "lines"))
     try:
-        table = arrow_csv.read_csv(
-            pa.BufferReader(utf8),
-            read_options=arrow_csv.ReadOptions(use_threads=False, column_names=names, skip_rows_after_names=1),
+        reader = arrow_csv.open_csv(
+            pa.PythonFile(text.from_start(), "r"),
+            read_options=arrow_csv.ReadOptions(
+                use_threads=False, column_names=names, skip_rows_after_names=1, block_size=AT_ONCE
+            ),
             parse_options=arrow_csv.ParseOptions(
                 delimiter=delimiter, newlines_in_values=True, invalid_row_handler=note
             ),
@@ -125,26 +77,32 @@ def read_csv(path: Path, encoding: str | None) -> Rows:
                 column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False, null_values=[]
             ),
         )
+        for batch in reader:
+            for column, chunk in zip(gathered, batch.columns, strict=True):
+                column.add_arrow(chunk)
+            done += batch.num_rows
+            observer(Advanced(what, done, total))
     except pa.ArrowInvalid as error:
-        raise _csv_problem(path, utf8, delimiter, names) or DataError(
+        raise _csv_problem(path, text, delimiter, names) or DataError(
             f"TB55 {shown(path.name)} cannot be read as a table: {shown(error)[:200]}"
         ) from error
+    finally:
+        observer(Finished(what, done, time.monotonic() - start))
     if ragged:
-        problem = _csv_problem(path, utf8, delimiter, names)
-        raise problem or DataError(f"TB55 {shown(path.name)}: {len(ragged)} rows have not {len(names)} fields.")
-    columns = {name: table.column(i).to_pylist() for i, name in enumerate(names)}
-    return Rows(columns, _csv_places(utf8, delimiter, table.num_rows))
+        problem = _csv_problem(path, text, delimiter, names)
+        raise problem or DataError(f"TB55 {shown(path.name)}: {ragged} rows have not {len(names)} fields.")
+    return [column.column() for column in gathered]
 
 
-def _delimiter(utf8: bytes) -> str:
-    """The character that divides the header line: comma unless only another one occurs there."""
-    first = utf8[: utf8.find(b"\n") + 1 or len(utf8)].decode()
-    counts = {d: first.count(d) for d in (",", ";", "\t")}
+def _delimiter(head: bytes) -> str:
+    """The character that divides the header line: comma unless only others occur there."""
+    first = head.decode("utf-8", "replace")
+    counts = {d: first.count(d) for d in (",", ";", "\t", "|")}
     return "," if counts[","] or not any(counts.values()) else max(counts, key=lambda d: counts[d])
 
 
-def _header(path: Path, utf8: bytes, delimiter: str) -> list[str]:
-    names = next(_records(utf8, delimiter), (1, []))[1]
+def _header(path: Path, text: Utf8, delimiter: str) -> list[str]:
+    names = next(_records(text, delimiter), (1, []))[1]
     if not names:
         raise DataError(f"TB62 {shown(path.name)} is empty. Expected a header line such as: path,label")
     double = sorted({n for n in names if names.count(n) > 1})
@@ -163,92 +121,104 @@ def _times(count: int) -> str:
     return "twice" if count == 2 else f"{count} times"
 
 
-def _records(utf8: bytes, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def _records(text: Utf8, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """(line on which it starts, fields) of each record. Slow; for the header and for naming what is wrong."""
-    lines = csv.reader(io.TextIOWrapper(io.BytesIO(utf8), "utf-8", newline=""), delimiter=delimiter)
     start = 1
     limit = csv.field_size_limit()
-    try:
-        for fields in lines:
-            if fields:
-                yield start, fields
-            start = lines.line_num + 1
-    except csv.Error as error:
-        raise DataError(
-            f"TB55 line {start:,}: {shown(error)} (a cell holds at most {limit:,} characters). Is a quote left open?"
-        ) from error
+    with text.lines() as wrapper:
+        lines = csv.reader(wrapper, delimiter=delimiter)
+        try:
+            for fields in lines:
+                if fields:
+                    yield start, fields
+                start = lines.line_num + 1
+        except csv.Error as error:
+            raise DataError(
+                f"TB55 line {start:,}: {shown(error)} (a cell holds at most {limit:,} characters). "
+                "Is a quote left open?"
+            ) from error
 
 
-def _csv_problem(path: Path, utf8: bytes, delimiter: str, names: list[str]) -> DataError | None:
+def _csv_problem(path: Path, text: Utf8, delimiter: str, names: list[str]) -> DataError | None:
     """The TB55 error that names the lines with too many or too few fields, and open quotes."""
-    wrong: list[str] = []
+    wrong, count = [], 0
     start, fields = 1, names
-    for start, fields in _records(utf8, delimiter):
+    for start, fields in _records(text, delimiter):
         if len(fields) != len(names):
-            wrong.append(f"line {start:,} has {len(fields)} fields, header has {len(names)}")
+            count += 1
+            if count <= MOST_NAMED:
+                wrong.append(f"line {start:,} has {len(fields)} fields, header has {len(names)}")
     if not wrong:
         return None
     quote = ""
     if any("\n" in f for f in fields) and len(fields) != len(names):
         quote = f" A quote that is opened in line {start:,} is never closed."
     return DataError(
-        f"TB55 {shown(path.name)}: {listed(wrong, most=5)}.{quote} "
+        f"TB55 {shown(path.name)}: {_first(wrong, count)}.{quote} "
         f'Put text that contains {shown(repr(delimiter))} or a quote between double quotes ("…").'
     )
 
 
-def _csv_places(utf8: bytes, delimiter: str, rows: int) -> Sequence[str]:
-    """Line of each record; counted in words only where records span several lines or lines are blank."""
-    newlines = utf8.count(b"\n") or utf8.count(b"\r")
-    last = 0 if utf8.endswith((b"\n", b"\r")) or not utf8 else 1
-    if newlines + last == rows + 1:
+def _first(named: Sequence[str], count: int) -> str:
+    """The problems that are named, and how many more there are."""
+    return ", ".join(named) + (f" and {count - len(named)} more" if count > len(named) else "")
+
+
+def _csv_places(text: Utf8, delimiter: str, rows: int) -> LineNumbers:
+    """Line of each record; records are counted only where they span several lines or lines are blank."""
+    newlines = text.newlines or text.returns
+    if newlines + (not text.ends_with_newline) == rows + 1:
         return LineNumbers(rows)
-    return [f"line {start}" for start, _ in _records(utf8, delimiter)][1:]
-
-
-class LineNumbers(Sequence[str]):
-    """'line 2', 'line 3', … for N rows below a header, made when asked for."""
-
-    def __init__(self, rows: int, first: int = 2, word: str = "line") -> None:
-        self._rows, self._first, self._word = rows, first, word
-
-    def __len__(self) -> int:
-        return self._rows
-
-    def __getitem__(self, row: Any) -> Any:
-        if isinstance(row, slice):
-            return [self[i] for i in range(*row.indices(self._rows))]
-        if not -self._rows <= row < self._rows:
-            raise IndexError(row)
-        return f"{self._word} {self._first + row % self._rows}"
+    return LineNumbers.at(np.fromiter((start for start, _ in _records(text, delimiter)), np.int64)[1:])
 
 
 # --------------------------------------------------------------------------------------------------------- JSON lines
 
 
-def read_jsonl(path: Path, encoding: str | None) -> Rows:
+def read_jsonl(path: Path, encoding: str | None, observer: Observer = QUIET) -> Rows:
     """One object a line. Numbers, true and false stay as they are written; null is None. DataError TB55, TB56."""
-    utf8 = text_as_utf8(path, encoding)
-    rows: list[dict[str, Any]] = []
-    places: list[str] = []
+    with opened_as_utf8(path, encoding, observer) as text:
+        return _jsonl_rows(path, text, observer)
+
+
+def _jsonl_rows(path: Path, text: Utf8, observer: Observer) -> Rows:
+    columns: dict[str, Gathered] = {}
+    places: list[np.ndarray] = []
     problems: list[str] = []
-    for number, line in enumerate(utf8.split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            rows.append(_json_object(line))
-            places.append(f"line {number}")
-        except (ValueError, RecursionError) as error:
-            words = "nested too deeply" if isinstance(error, RecursionError) else shown(error)[:120]
-            problems.append(f"line {number:,}: {words}")
+    broken = done = 0
+    what, start, total = f"reading {shown(path.name)}", time.monotonic(), max(1, text.newlines)
+    observer(Started(what, total, "lines"))
+    numbered = enumerate(text.from_start(), start=1)
+    while lines := list(islice(numbered, LINES_AT_ONCE)):
+        rows: list[dict[str, Any]] = []
+        numbers: list[int] = []
+        for number, line in lines:
+            if not line.strip():
+                continue
+            try:
+                rows.append(_json_object(line.rstrip(b"\n")))
+                numbers.append(number)
+            except (ValueError, RecursionError) as error:
+                broken += 1
+                words = "nested too deeply" if isinstance(error, RecursionError) else shown(error)[:120]
+                if broken <= MOST_NAMED:
+                    problems.append(f"line {number:,}: {words}")
+        for name in dict.fromkeys(name for row in rows for name in row):
+            columns.setdefault(name, Gathered())
+        for name, column in columns.items():
+            column.add([None] * (done - len(column)))  # a key that is new here
+            column.add([row.get(name) for row in rows])
+        places.append(np.array(numbers, np.int64))
+        done += len(rows)
+        observer(Advanced(what, lines[-1][0], total))
+    observer(Finished(what, done, time.monotonic() - start))
     if problems:
-        raise DataError(f"TB55 {shown(path.name)}: {listed(problems, most=5)}. Each line must be one JSON object.")
-    if not rows:
+        raise DataError(f"TB55 {shown(path.name)}: {_first(problems, broken)}. Each line must be one JSON object.")
+    if not done:
         raise DataError(
             f'TB62 {shown(path.name)} is empty. Expected lines such as: {{"path": "a.jpg", "label": "cat"}}'
         )
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    return Rows({name: [row.get(name) for row in rows] for name in names}, places)
+    return Rows({name: column.column() for name, column in columns.items()}, LineNumbers.at(np.concatenate(places)))
 
 
 def _json_object(line: bytes) -> dict[str, Any]:
