@@ -206,7 +206,7 @@ def _built_by(library: object, config: Any, where: str) -> Architecture:
     """By a library, or by one of them with changes of ours on top, which may lie on each other."""
     from headstart.adapt import grown
     from headstart.backbones import columns, graph, restructure
-    from headstart.backbones.sources import timm, torchvision, transformers
+    from headstart.backbones.sources import image_text, timm, torchvision, transformers
 
     if not isinstance(config, Mapping):
         raise DataError(f"{where}: expected a table of keys.")
@@ -223,6 +223,7 @@ def _built_by(library: object, config: Any, where: str) -> Architecture:
         return libraries[str(library)](config, where=where)
     whole: dict[str, Callable[..., Architecture]] = {
         "columns": columns.architecture_from,
+        image_text.KIND: image_text.architecture_from,
         "graph": graph.architecture_from,
     }
     if library != "headstart" or config.get("kind") not in (*ours, *whole):

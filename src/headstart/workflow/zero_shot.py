@@ -135,13 +135,13 @@ def zero_shot(
     network = catalogue.load(backbone, offline=offline)
     reader = reader_of(network)
     texts = texts_of(names, descriptions or {}, prompts or default_prompts(network.card.modality))
-    vectors = class_vectors(reader, texts, cache=cache_folder(cache), device=device, observer=observer)
+    vectors = class_vectors(reader.network, texts, cache=cache_folder(cache), device=device, observer=observer)
     return ZeroShot(
         backbone=network,
         labels=names,
         texts=texts,
         vectors=vectors,
-        temperature=_checked_temperature(temperature, network),
+        temperature=reader.temperature if temperature is None else _checked_temperature(temperature),
         cache=cache_folder(cache),
         device=device,
     )
@@ -150,13 +150,27 @@ def zero_shot(
 # --- names to directions
 
 
-def find_reader(network: Backbone) -> Backbone | None:
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """What reads class names into the space of another network's features. temperature: of its training."""
+
+    network: Backbone
+    temperature: float
+
+
+def find_reader(network: Backbone) -> Reader | None:
     """The network itself where it reads texts, the other tower of an image-text model; None for all others."""
-    return network if network.card.modality == "text" else None
+    from headstart.backbones.sources.image_text import ImageTower, text_tower
+
+    if network.card.modality == "text":
+        return Reader(network, TRAINED_WITH.get(network.card.name, TEMPERATURE))
+    if isinstance(network.architecture, ImageTower) and Path(network.card.weights.where).is_dir():
+        return Reader(*text_tower(Path(network.card.weights.where), network.card.name))
+    return None
 
 
-def reader_of(network: Backbone) -> Backbone:
-    """The network that reads class names into the space of ``network``'s features. PlanError PL84 where none does."""
+def reader_of(network: Backbone) -> Reader:
+    """PlanError PL84 where nothing reads names for ``network``."""
     found = find_reader(network)
     if found is not None:
         return found
@@ -170,11 +184,21 @@ def reader_of(network: Backbone) -> Backbone:
 def names_of(
     task: Task, network: Backbone, *, cache: Path, device: str = "auto", observer: Observer = QUIET
 ) -> np.ndarray | None:
-    """(K, D) directions of the task's class names among the network's features; None where names say nothing to it."""
-    if task.name != "classification" or find_reader(network) is None or not are_words(task.labels):
+    """(K, D) directions of the task's class names among the network's features; None where names say nothing to it.
+
+    An image-text model whose text half is not whole is still a network for pictures: that is said, and no more.
+    """
+    if task.name != "classification" or not are_words(task.labels):
+        return None
+    try:
+        reader = find_reader(network)
+    except DataError as problem:
+        observer(Said(f"class names are not read: {problem}", "warning"))
+        return None
+    if reader is None:
         return None
     texts = texts_of(task.labels, {}, default_prompts(network.card.modality))
-    return class_vectors(reader_of(network), texts, cache=cache, device=device, observer=observer)
+    return class_vectors(reader.network, texts, cache=cache, device=device, observer=observer)
 
 
 def default_prompts(modality: str) -> tuple[str, ...]:
@@ -268,17 +292,10 @@ def _checked_names(classes: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def _checked_temperature(given: float | None, network: Backbone) -> float:
-    if given is None:
-        return trained_temperature(network)
+def _checked_temperature(given: float) -> float:
     if not COLDEST <= given <= HOTTEST:
         raise DataError(f"ZS14 temperature is {given:g}; cosines are divided by it: from {COLDEST:g} to {HOTTEST:g}.")
     return given
-
-
-def trained_temperature(network: Backbone) -> float:
-    """What cosines were divided by when the network was trained, where that is known."""
-    return TRAINED_WITH.get(network.card.name, TEMPERATURE)
 
 
 # --- as users write them

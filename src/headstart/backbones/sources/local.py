@@ -17,6 +17,7 @@ from headstart.inputs.spec import AudioSpec, ImageSpec, TextSpec, modality_of
 
 if TYPE_CHECKING:
     from headstart.backbones.backbone import Architecture, Backbone
+    from headstart.backbones.checkpoint import Checkpoint
 
 SINGLE = ("model.safetensors", "pytorch_model.bin", "model.pth")
 WEIGHTS = (SINGLE[0], f"{SINGLE[0]}.index.json", SINGLE[1], f"{SINGLE[1]}.index.json", SINGLE[2])
@@ -51,10 +52,9 @@ class LocalSource:
         return _card(name, folder, architecture, spec)
 
     def load(self, card: BackboneCard, request: Request) -> Backbone:
-        from headstart.backbones.checkpoint import read_checkpoint
         from headstart.backbones.loading import load_random, with_checkpoint
-        from headstart.backbones.sharded import read_sharded
         from headstart.backbones.sources.audio_transformers import AudioArchitecture
+        from headstart.backbones.sources.image_text import ImageTower
         from headstart.backbones.sources.text_transformers import TextArchitecture
         from headstart.backbones.sources.transformers import TransformersArchitecture
 
@@ -64,14 +64,13 @@ class LocalSource:
         architecture: Any = (_encoder_in(folder) or _opened(folder))[0]
         if not request.pretrained:
             return load_random(card, architecture, number(0, "random", card.name))
-        file = request.weights or _weights_in(folder)
-        checkpoint = read_sharded(file) if file.name.endswith(".index.json") else read_checkpoint(file)
+        checkpoint = checkpoint_in(folder, request.weights)
         if card.parameters > 2 * checkpoint.size:  # before the network is built in real memory
             raise Refused(
                 f"CK18 {shown(folder)}: config.json describes {card.parameters:,} parameters, but the weights file has "
                 f"only {checkpoint.size:,} bytes. Refused."
             )
-        named = isinstance(architecture, TransformersArchitecture | TextArchitecture | AudioArchitecture)
+        named = isinstance(architecture, TransformersArchitecture | TextArchitecture | AudioArchitecture | ImageTower)
         rename = architecture.native_names if named else None
         return with_checkpoint(card, architecture, checkpoint, rename=rename)
 
@@ -122,7 +121,7 @@ def _no_network(folder: Path, architecture: Architecture, error: Exception) -> D
 
 
 def _opened(folder: Path) -> tuple[Architecture, ImageSpec]:
-    from headstart.backbones.sources import timm, torchvision, transformers
+    from headstart.backbones.sources import image_text, timm, torchvision, transformers
 
     path = folder / "config.json"
     where = shown(path)
@@ -139,6 +138,9 @@ def _opened(folder: Path) -> tuple[Architecture, ImageSpec]:
         if not isinstance(cfg, Mapping):
             raise DataError(f"{where}: pretrained_cfg is not a table.")
         return timm.architecture_from(config, where=where), timm.spec_from(cfg, where=where)
+    if image_text.is_image_text(config):
+        done = image_text.processor_of(config, _processor(folder), where=where)
+        return image_text.image_tower(config, where=where), transformers.spec_from({}, done, where=where)
     if "model_type" in config or "auto_map" in config:
         return transformers.architecture_from(config, where=where), transformers.spec_from(
             config, _processor(folder), where=where
@@ -149,9 +151,22 @@ def _opened(folder: Path) -> tuple[Architecture, ImageSpec]:
 def _processor(folder: Path) -> Mapping[str, Any]:
     path = folder / "preprocessor_config.json"
     processor = read_json(path, largest=_LARGEST_CONFIG) if path.is_file() else {}
+    both = folder / "processor_config.json"  # transformers 5 writes pictures and texts into one file
+    if not processor and both.is_file():
+        whole = read_json(both, largest=_LARGEST_CONFIG)
+        processor = whole.get("image_processor", {}) if isinstance(whole, Mapping) else whole
     if not isinstance(processor, Mapping):
         raise DataError(f"{shown(path)}: not a table of settings.")
     return processor
+
+
+def checkpoint_in(folder: Path, instead: Path | None = None) -> Checkpoint:
+    """The weights of a model folder, in one file or in several; or those of another file."""
+    from headstart.backbones.checkpoint import read_checkpoint
+    from headstart.backbones.sharded import read_sharded
+
+    file = instead or _weights_in(folder)
+    return read_sharded(file) if file.name.endswith(".index.json") else read_checkpoint(file)
 
 
 def _weights_in(folder: Path) -> Path:
