@@ -156,7 +156,7 @@ def test_defaults_move_no_weight_far_on_fifty_images(strategy):
     moved = {"head": 0.0, "network": 0.0}
     for phase in plan.phases:
         multipliers = sum(phase.schedule.at(step, phase.steps) for step in range(phase.steps))
-        moved["head"] += phase.lr[HEAD] * multipliers
+        moved["head"] += phase.lr.get(HEAD, 0.0) * multipliers
         if phase.only == "all" and network_rates(phase):
             moved["network"] += max(network_rates(phase).values()) * multipliers
     faster = 3 if strategy.name == "last-stages" else 1
@@ -189,7 +189,7 @@ def test_a_chosen_rate_is_never_rescaled(name, lr, head_lr, optimizer, layer_dec
     for phase in plan.phases:
         if network_rates(phase):
             assert max(network_rates(phase).values()) == lr
-        assert head_lr is None or phase.lr[HEAD] == head_lr
+        assert head_lr is None or phase.lr.get(HEAD, head_lr) == head_lr
 
 
 def test_a_chosen_decay_has_its_closed_form_in_every_phase():

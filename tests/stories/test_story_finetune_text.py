@@ -81,7 +81,9 @@ def test_layers_changed_and_the_table_of_words_did_not(tuned, table, cache, head
     assert not any("embeddings" in name for name in moved)
 
 
-@pytest.mark.parametrize("strategy", ["linear-probe", "full", "gradual", "last-stages", "bias", "lora", "surgical"])
+@pytest.mark.parametrize(
+    "strategy", ["linear-probe", "full", "gradual", "last-stages", "bias", "lora", "surgical", "setfit"]
+)
 def test_every_strategy_ends_in_a_model_that_says_what_was_judged(strategy, table, headstart, tmp_path):
     words = ["fit", table, "--out", tmp_path / "r", *WORDS, "--strategy", strategy, "--epochs", "1"]
     code, _, err = headstart(*words)

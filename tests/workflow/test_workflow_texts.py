@@ -19,6 +19,7 @@ from headstart.data.open import open_dataset
 from headstart.features.border import Border
 from headstart.features.extract import extract
 from headstart.features.feeds import feed_for
+from headstart.inputs.pairs import PairBatches
 from headstart.inputs.texts import read_texts
 from headstart.tasks.classification import Classification
 from headstart.tasks.multilabel import MultiLabel
@@ -29,8 +30,9 @@ from headstart.training.optimizer import make_optimizer
 from headstart.training.phase import enter_phase
 from headstart.workflow.config import TuneConfig
 from headstart.workflow.finetuning import check_tuning, plan_of
-from headstart.workflow.judge import Known
-from headstart.workflow.tuning import Ground, features_of, tune
+from headstart.workflow.judge import Known, Rules, choose_head
+from headstart.workflow.tuning import Ground, features_of, head_like, tune
+from headstart.workflow.ways import rungs_of
 
 N = 48
 SIZES = {"vocab_size": 60, "max_position_embeddings": 66}
@@ -111,7 +113,7 @@ def changed(ground, tuned):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("strategy", [*DEFAULTS])
+@pytest.mark.parametrize("strategy", [name for name in DEFAULTS if name != "setfit"])
 def test_every_strategy_trains_every_encoder_and_leaves_the_table_of_words(strategy, kind, tmp_path):
     ground = ground_of(encoder(kind, tmp_path / "network"), tmp_path)
     tuned = trained(ground, strategy, lr=None if strategy == "linear-probe" else 1e-3)
@@ -259,3 +261,79 @@ def test_few_texts_are_gone_through_some_twenty_times(toy):
         return plan.steps * plan.batch_size / n
 
     assert 19 < epochs(400) < 21 and 19 < epochs(1000) < 21 and epochs(100_000) < 2
+
+
+# ------------------------------------------------------------------------------------------------------------- pairs
+
+
+def test_pairs_are_half_like_and_half_unlike_and_a_function_of_the_step(toy, tmp_path):
+    ground = ground_of(toy, tmp_path)
+    labels = np.array([0] * 20 + [1] * 3 + [2])  # a class of one text has no like pair
+    batches = PairBatches(ground.examples, labels, np.arange(24), batch_size=9, seed=5)
+    seen = np.zeros(3)
+    for step in range(200):
+        pairs, targets = batches.drawn(step)
+        assert targets.sum() == 5 and (pairs[:, 0] != pairs[:, 1]).all()
+        assert ((labels[pairs[:, 0]] == labels[pairs[:, 1]]) == (targets == 1)).all()
+        seen += np.bincount(labels[pairs[targets == 0]].ravel(), minlength=3)
+        again, _ = batches.drawn(step)
+        assert (pairs == again).all()
+    assert seen.min() > 0.9 * seen.max(), "every class as often as any other, whatever its size"
+    batch = next(batches.between(7, 8))
+    assert batch.inputs.shape[:2] == (9, 2)
+    first = batch.inputs[0, 1].numpy()
+    assert first[first >= 0].tolist() == ground.examples.prepared(int(batches.drawn(7)[0][0, 1])).tolist()
+
+
+def test_the_loss_of_pairs_is_that_of_their_cosines(toy, tmp_path):
+    from headstart.training.losses import PairLoss
+    from headstart.workflow.tuning import Cosines
+
+    ground = ground_of(toy, tmp_path)
+    model = assemble(toy, ground.known.task, plan_for(ground, "setfit"), probe=None, seed=0)
+    tokens = ground.batch(np.arange(6))
+    found = Cosines(model)(tokens.view(3, 2, -1))
+    X = toy(tokens).detach()
+    expected = [torch.dot(a, b) / a.norm() / b.norm() for a, b in zip(X[::2], X[1::2], strict=True)]
+    assert torch.allclose(found, torch.stack(expected), atol=1e-5)
+    losses = PairLoss()(torch.tensor([0.5, 1.0]), torch.tensor([1.0, 0.0]))
+    assert losses.tolist() == [0.25, 1.0]
+
+
+def test_setfit_draws_classes_apart_and_fits_the_chosen_kind_of_head_again(toy, tmp_path):
+    ground = ground_of(toy, tmp_path)
+    chosen = choose_head(ground.known, Rules(3, None, "none", 0, ("ridge",)))
+    plan = plan_for(ground, "setfit", steps=60, lr=1e-3)
+    tuned = tune(ground, plan, np.arange(N), chosen.head, usual=chosen)
+    X, y = features_of(ground, tuned.backbone, np.arange(N)), ground.known.y
+    assert (tuned.head.weight == head_like(chosen, X, y, ground.known.task).weight).all()
+
+    def apart(features):
+        unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+        cosines = unit @ unit.T
+        return cosines[y[:, None] == y].mean() - cosines[y[:, None] != y].mean()
+
+    assert apart(X) > apart(ground.known.X) + 0.1
+    assert not any("embeddings" in name for name in changed(ground, tuned))
+
+
+@pytest.mark.parametrize(
+    ("task", "options", "said"),
+    [
+        (Regression(), Options(), "PL16 .*regression"),
+        (Classification(("a", "b")), Options(head_lr=0.1), "PL16 head_lr"),
+        (Classification(("a", "b")), Options(penalty="bss"), "PL16 penalty"),
+    ],
+)
+def test_what_pairs_have_no_place_for_is_refused(task, options, said, toy):
+    with pytest.raises(PlanError, match=said):
+        check_tuning(toy, TuneConfig(strategy="setfit", options=options), task)
+    with pytest.raises(PlanError, match="PL16"):
+        check_tuning(catalogue.load("toy/conv"), TuneConfig(strategy="setfit"), Classification(("a", "b")))
+
+
+def test_the_ladder_tries_pairs_where_examples_are_few(toy):
+    names = [[way.name for way in ways] for _, ways in rungs_of(toy, Options(), few=True, pairs=True)]
+    assert names == [["last 1 stages", "LoRA", "setfit"], ["full", "full, 3 times the rate"]]
+    assert "setfit" not in str(rungs_of(toy, Options(), few=True))
+    assert "setfit" not in str(rungs_of(toy, Options(patience=2), few=True, pairs=True))

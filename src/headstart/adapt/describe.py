@@ -202,6 +202,8 @@ def _facts(plan: Plan, rows: Sequence[PhaseRow], of: str) -> Iterator[tuple[str,
 def _head(plan: Plan) -> str:
     hidden = "".join(f", {width} hidden" for width in plan.head.hidden)
     dropout = f", dropout {plan.head.dropout:g}" if plan.head.dropout else ""
+    if plan.head.start == "after":
+        return "fitted after the training, on the features of the trained network"
     starts = "from the probe" if plan.head.start == "probe" and not plan.head.hidden else "at random"
     return f"starts {starts}{hidden}{dropout}"
 

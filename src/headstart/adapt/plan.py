@@ -135,13 +135,14 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class Loss:
-    """kind: 'auto' is cross-entropy, binary cross-entropy or mean squared error, by the task.
+    """kind: 'auto' is cross-entropy, binary cross-entropy or mean squared error, by the task; 'pairs' holds the cosine
+    of two texts near 1 or 0.
 
     balanced: 'weights' counts classes equally, 'softmax' adds their log shares to the logits (balanced softmax, Ren et
     al. 2020).  label_smoothing, mixup (the α of its Beta distribution; 0 is off): classification and multi-label only.
     """
 
-    kind: Literal["auto", "cross-entropy", "binary-cross-entropy", "mse", "mae", "huber"] = "auto"
+    kind: Literal["auto", "cross-entropy", "binary-cross-entropy", "mse", "mae", "huber", "pairs"] = "auto"
     label_smoothing: float = 0.0
     balanced: Literal["none", "weights", "softmax"] = "none"
     mixup: float = 0.0
@@ -150,11 +151,12 @@ class Loss:
 @dataclass(frozen=True)
 class Head:
     """start: 'probe' takes the weights of the head chosen on frozen features, 'random' those of torch's Linear.
+    'after': the head has no part in the training; one of the chosen kind is fitted on the trained network's features.
 
     hidden: widths of further layers (with GELU) between the features and the answer; they always start at random.
     """
 
-    start: Literal["probe", "random"] = "probe"
+    start: Literal["probe", "random", "after"] = "probe"
     hidden: tuple[int, ...] = ()
     dropout: float = 0.0
 

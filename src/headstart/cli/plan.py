@@ -19,7 +19,7 @@ def plan(
         str,
         typer.Option(
             "--strategy",
-            help="linear-probe, lp-ft, gradual, full, last-stages, bias, lora, adapter or surgical.",
+            help="linear-probe, lp-ft, gradual, full, last-stages, bias, lora, adapter, surgical or setfit.",
         ),
     ] = "lp-ft",
     backbone: Annotated[str, typer.Option("--backbone", "-b", help="Name from 'headstart models'.")] = "starter",

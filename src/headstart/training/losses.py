@@ -25,7 +25,7 @@ from headstart.tasks.task import Task
 
 # By task; the first is what 'auto' means.
 FITTING = {
-    "classification": ("cross-entropy",),
+    "classification": ("cross-entropy", "pairs"),
     "multilabel": ("binary-cross-entropy",),
     "regression": ("mse", "mae", "huber"),
 }
@@ -52,6 +52,8 @@ def loss_for(task: Task, spec: Loss, *, y: np.ndarray) -> LossFunction:
     units in which the network learns: ``Units.learnt(y)``.
     """
     check_loss(task, spec)
+    if spec.kind == "pairs":
+        return PairLoss()
     if task.name == "classification":
         return CrossEntropy.of(y, task.outputs, spec)
     if task.name == "multilabel":
@@ -148,6 +150,17 @@ class BinaryCrossEntropy:
         q = targets.to(z) * (1 - self.smoothing) + self.smoothing / 2
         each = self.positive.to(z) * q * F.softplus(-z) + self.negative.to(z) * (1 - q) * F.softplus(z)
         return each.mean(dim=1)
+
+
+class PairLoss:
+    """(cosine − target)² of each pair: (b,) cosines, and (b,) targets of 1 for like and 0 for unlike.
+
+    CosineSimilarityLoss of sentence-transformers, with which SetFit trains (Tunstall et al. 2022, section 3).
+    """
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        z = _wide(logits)
+        return (z - targets.to(z)).square()
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,9 +14,10 @@ from headstart.adapt.heads.choose import Chosen
 from headstart.adapt.plan import Budget, Plan
 from headstart.adapt.strategies import by_name, planned
 from headstart.adapt.strategies.options import scaled
+from headstart.adapt.strategies.setfit import SetFit
 from headstart.adapt.strategies.strategy import Strategy
 from headstart.adapt.strategies.surgical import Surgical
-from headstart.adapt.strategies.texts import check_options
+from headstart.adapt.strategies.texts import check_options, check_setfit
 from headstart.backbones.backbone import Backbone
 from headstart.base.config import from_dict, to_dict
 from headstart.base.errors import PlanError
@@ -188,6 +189,7 @@ def _as_asked(
         rows[train],
         probe,
         held=rows[held] if plan.patience else None,
+        usual=chosen,
         checkpoints=checkpoints,
         seconds=deadline.left if deadline.seconds is not None else None,
     )
@@ -221,12 +223,15 @@ def check_tuning(backbone: Backbone, tuning: TuneConfig, task: Task) -> None:
     """PlanError for what this network or this task has no place for; said before any example is read.
 
     PL66: co-tuning without source classes.  PL82: nothing of the network may learn.  PL15: choices for pictures.
+    PL16: pairs of what has none.
     """
     if tuning.strategy != "probe" and not backbone.tunable:
         raise PlanError(
             f"PL82 {backbone.card.name} is a table of vectors, one for each word: there is no network to fine-tune. "
             "Leave --strategy and --time out, or choose an encoder, such as package/minilm-l6."
         )
+    if tuning.strategy == SetFit.name:
+        check_setfit(backbone.card.modality, task.name)
     if backbone.card.modality == "text" and tuning.strategy != "probe":
         check_options(tuning.options)
         if tuning.strategy != "auto":
@@ -320,7 +325,7 @@ def _fitted(
         budget = replace(budget_of(ground.backbone, n, classes, batch_size=tuning.batch_size), steps=steps)
         return _planned(ground.backbone, tuning, budget, strategy)
 
-    trial = tune(ground, of(COSTED), rows, chosen.head.scaled(chosen.temperature), observer=QUIET)
+    trial = tune(ground, of(COSTED), rows, chosen.head.scaled(chosen.temperature), usual=chosen, observer=QUIET)
     assert trial.history is not None, "a training has a history"
     cost = step_seconds(trial.history)
     affordable = int(STEP_SHARE * deadline.left / max(cost, 1e-6))

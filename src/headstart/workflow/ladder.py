@@ -18,9 +18,8 @@ import numpy as np
 import torch
 
 from headstart.adapt.calibration import fit_temperature
-from headstart.adapt.heads.choose import HEADS, Chosen
+from headstart.adapt.heads.choose import Chosen
 from headstart.adapt.heads.head import LinearHead
-from headstart.adapt.heads.rotated import rotate
 from headstart.adapt.plan import Budget, Plan
 from headstart.adapt.strategies import Options
 from headstart.base.config import from_dict, to_dict
@@ -41,6 +40,7 @@ from headstart.workflow.tuning import (
     Tuned,
     features_of,
     has_structure_of,
+    head_like,
     mixed,
     opened,
     packed,
@@ -60,6 +60,7 @@ MOST_KEPT_BACK = 0.5  # share of the time left that a rung may leave to those ab
 SMALL = 8  # examples of the steps by which an expensive way is costed
 SHARES = (0.0, 0.5, 1.0)  # of the tuned weights
 FEW_PER_CLASS = 30  # examples of a class below which pulling towards the loaded weights is tried, too (METHODS B.2)
+MOST_PAIRED = 64  # examples of a class up to which learning from pairs is tried (METHODS B.4)
 NO_ERRORS = 2.0  # errors on the held-back rows below which nothing can be gained
 Part = tuple[np.ndarray, np.ndarray]  # positions of the rows that learn, and of those held back
 
@@ -176,7 +177,8 @@ class _Climb:
     def _try_rungs(self) -> str:
         """Try them from the cheapest up; the sentence that says why the climb ended."""
         few = len(self.known) / max(1, self.known.task.outputs) < FEW_PER_CLASS
-        rungs = rungs_of(self.ground.backbone, self.wish.options, few=few)
+        pairs = self.known.task.name == "classification" and len(self.known) <= MOST_PAIRED * self.known.task.outputs
+        rungs = rungs_of(self.ground.backbone, self.wish.options, few=few, pairs=pairs)
         for number, (name, ways) in enumerate(rungs):
             refusal = self._try(name, ways, [above for _, above in rungs[number + 1 :]])
             if refusal:
@@ -361,7 +363,9 @@ class _Climb:
         self.ground.observer(Said(f"{what}, {plan.steps} steps of {plan.batch_size}"))
         nothing = NoCheckpoints(self.diary.farewell)
         numbers = OnlyNumbers(what if share == 1 else f"{what}, {share:.0%}", self.ground.observer)
-        tuned = tune(self.ground, plan, self.rows[train], probe, checkpoints=nothing, observer=numbers)
+        tuned = tune(
+            self.ground, plan, self.rows[train], probe, usual=self.chosen, checkpoints=nothing, observer=numbers
+        )
         if page_name and has_structure_of(tuned.backbone, self.ground.backbone):
             self._remember(page_name, Page(*packed(tuned)))
         return tuned
@@ -398,7 +402,15 @@ class _Climb:
             quiet = replace(self.ground, observer=QUIET)
             nothing = NoCheckpoints(self.diary.farewell)
             plain = replace(plan, augment="none")
-            tuned = tune(quiet, plain, self.rows[train], self.probes[0], checkpoints=nothing, observer=QUIET)
+            tuned = tune(
+                quiet,
+                plain,
+                self.rows[train],
+                self.probes[0],
+                usual=self.chosen,
+                checkpoints=nothing,
+                observer=QUIET,
+            )
             assert tuned.history is not None, "a training has a history"
             self._costs[key] = step_seconds(tuned.history) * usual.batch_size / few
         return self._costs[key]
@@ -425,10 +437,7 @@ class _Climb:
 
     def _probe(self, train: np.ndarray) -> LinearHead:
         """The chosen kind of head from these rows, calibrated."""
-        family = {f.name: f for f in HEADS}[self.chosen.family]
-        rotated = rotate(self.known.X[train])
-        head = family.fit(rotated, self.known.y[train], self.known.task, self.chosen.setting)
-        return head.scaled(self.chosen.temperature)
+        return head_like(self.chosen, self.known.X[train], self.known.y[train], self.known.task)
 
     def _start(self, rows: np.ndarray) -> Tuned:
         """The loaded network with the probe: the other end of the interpolation."""

@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from headstart.adapt.heads.choose import HEADS, Chosen
 from headstart.adapt.heads.head import LinearHead
+from headstart.adapt.heads.rotated import rotate
 from headstart.adapt.interpolate import interpolated
 from headstart.adapt.model import AdaptedModel, assemble, finished
 from headstart.adapt.penalties import Penalties, References, SourceClassifier, penalties_for, relationship
@@ -32,10 +34,12 @@ from headstart.features.safety import Verdict, copies, judge, rows_to_try, safe_
 from headstart.inputs.augment import Policy, policy_named
 from headstart.inputs.batches import ArrayBatches, PixelBatches
 from headstart.inputs.decoded import Pictures
+from headstart.inputs.pairs import PairBatches
 from headstart.inputs.prepared import stacked
 from headstart.inputs.texts import Texts, TokenBatches
 from headstart.records.history import History
 from headstart.records.run import BackboneRecord
+from headstart.tasks.task import Task
 from headstart.training.checkpoint import Checkpoints, NoCheckpoints
 from headstart.training.engines.local import LocalEngine
 from headstart.training.loop import LoopSettings, Source, Validation, train
@@ -130,6 +134,7 @@ def tune(
     probe: LinearHead | None,
     *,
     held: np.ndarray | None = None,
+    usual: Chosen | None = None,
     checkpoints: Checkpoints | NoCheckpoints | None = None,
     seconds: float | None = None,
     observer: Observer | None = None,
@@ -138,6 +143,8 @@ def tune(
 
     probe: the head to start from, its temperature in its weights.  held: rows on which the best weights are chosen, for
     plans with patience; without them the last weights are kept, so that nothing is chosen on rows that judge.
+    usual: the kind of head that is fitted on the new features, for plans whose head comes after the training; without
+    it their head stays at random, which is enough to see what a step costs.
 
     A training on texts that has come to nothing is begun anew, at half the rates and with another seed (METHODS B.4).
     """
@@ -165,7 +172,16 @@ def tune(
             f"the training was begun anew at {0.5 ** (again + 1):g} of the rates"
         )
         said(Said(notes[-1], "warning"))
+    if plan.head.start == "after" and usual is not None:
+        X = features_of(ground, tuned.backbone, rows)
+        tuned = replace(tuned, head=head_like(usual, X, ground.known.y[rows], ground.known.task))
     return replace(tuned, notes=tuple(notes))
+
+
+def head_like(chosen: Chosen, X: np.ndarray, y: np.ndarray, task: Task) -> LinearHead:
+    """The chosen kind of head from other features or rows, calibrated as the chosen one is."""
+    family = {f.name: f for f in HEADS}[chosen.family]
+    return family.fit(rotate(X), y, task, chosen.setting).scaled(chosen.temperature)
 
 
 def _carried_out(
@@ -194,6 +210,7 @@ def _carried_out(
 
     feed = Feed(ground, model, plan, rows, as_targets(task, y))
     can_fail = may_fail and isinstance(ground.examples, Texts) and plan.steps >= LEAST_JUDGED
+    can_fail = can_fail and plan.loss.kind != "pairs"  # what a constant answer costs depends on no labels there
     trained = train(
         model,
         plan,
@@ -291,6 +308,10 @@ class Feed:
     def _of_texts(self, texts: Texts, phase: Phase) -> Source:
         """Features that are known already, where the head learns alone and the network is as it was loaded."""
         plan, seed = self._plan, self._ground.seed
+        if plan.loss.kind == "pairs":
+            labels = self._targets.numpy()
+            pairs = PairBatches(texts, labels, self._rows, batch_size=plan.batch_size, seed=seed)
+            return Source(Cosines(self._model), pairs)
         before = [earlier.lr for earlier in plan.phases[: plan.phases.index(phase) + 1]]
         if all(set(lr) == {HEAD} for lr in before):
             X = self._ground.known.X
@@ -306,6 +327,19 @@ class Feed:
             return None
         found = cut_for(self._model.backbone, phase.lr)
         return found if isinstance(found, Cut) else None
+
+
+class Cosines(nn.Module):
+    """(b, 2, L) tokens of pairs to the (b,) cosines of their features."""
+
+    def __init__(self, model: AdaptedModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pairs: Tensor) -> Tensor:
+        features = self.model.features(pairs.flatten(0, 1)).float()
+        one, other = features.unflatten(0, (-1, 2)).unbind(1)
+        return nn.functional.cosine_similarity(one, other)
 
 
 class Tail(nn.Module):

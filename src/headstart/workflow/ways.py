@@ -42,10 +42,13 @@ def budget_of(
     return default_budget(n, classes, epochs=epochs, batch_size=batch_size, most_epochs=most)
 
 
-def rungs_of(backbone: Backbone, options: Options, *, few: bool) -> list[tuple[str, list[Way]]]:
-    """(name of the rung, its candidates), the cheapest first. few: so few examples that pulling back may pay."""
+def rungs_of(backbone: Backbone, options: Options, *, few: bool, pairs: bool = False) -> list[tuple[str, list[Way]]]:
+    """(name of the rung, its candidates), the cheapest first.
+
+    few: so few examples that pulling back may pay.  pairs: so few of each class that pairs of texts may.
+    """
     if backbone.card.modality == "text":
-        return _rungs_of_texts(backbone, options)
+        return _rungs_of_texts(backbone, options, pairs=pairs)
     stages = list(backbone.tunable)
     third = max(1, round(len(stages) / 3))
     top = f"last {third} stages"
@@ -62,13 +65,16 @@ def rungs_of(backbone: Backbone, options: Options, *, few: bool) -> list[tuple[s
     return [("last stages", partly), ("full", [Way("full", by_name("full"), options, is_cheap=False)])]
 
 
-def _rungs_of_texts(backbone: Backbone, options: Options) -> list[tuple[str, list[Way]]]:
+def _rungs_of_texts(backbone: Backbone, options: Options, *, pairs: bool) -> list[tuple[str, list[Way]]]:
     """No border is cached for texts, so that the last stages cost little less than all of them."""
     half = max(1, round(len(backbone.tunable) / 2))
     partly = [
         Way(f"last {half} stages", LastStages(half), options, is_cheap=False, of="text"),
         Way("LoRA", by_name("lora", of="text"), options, is_cheap=False, of="text"),
     ]
+    if pairs:
+        # A step of pairs goes through twice as many texts, so its cost is measured for itself, as a cheap way's is.
+        partly.append(Way("setfit", by_name("setfit", of="text"), options, of="text"))
     partly = [way for way in partly if _has_place(way, backbone.tunable)]
     full = [Way("full", by_name("full", of="text"), options, is_cheap=False, of="text")]
     if options.lr is None:

@@ -19,6 +19,7 @@ from headstart.adapt.strategies.linear_probe import LinearProbe
 from headstart.adapt.strategies.lora import Lora
 from headstart.adapt.strategies.lp_ft import LpFt
 from headstart.adapt.strategies.options import Options, with_options
+from headstart.adapt.strategies.setfit import SetFit
 from headstart.adapt.strategies.strategy import Strategy
 from headstart.adapt.strategies.surgical import Surgical
 from headstart.adapt.strategies.texts import FIELDS, check_options, for_texts
@@ -36,6 +37,7 @@ __all__ = [
     "Lora",
     "LpFt",
     "Options",
+    "SetFit",
     "Strategy",
     "Surgical",
     "by_name",
@@ -55,6 +57,7 @@ STRATEGIES: tuple[Strategy, ...] = (
     Lora(),
     Adapter(),
     Surgical(),
+    SetFit(),
 )
 
 
@@ -82,6 +85,6 @@ def planned(
     plan = strategy.plan(stages, budget)
     plan.check(stages)
     if of == "text":
-        check_options(options or Options())
+        check_options(options or Options(), strategy.name)
         plan = for_texts(plan, stages)
     return plan if options is None else with_options(plan, options, stages)

@@ -41,4 +41,5 @@ LAST_STAGES = Rates(head=3e-3, top=6e-4)
 BIAS = Rates(head=1e-3, top=2e-3)
 LORA = Rates(head=1e-3, top=2e-3)
 ADAPTER = Rates(head=1e-3, top=1e-3)
+SETFIT = Rates(head=1e-3, top=2e-5)  # the rate of sentence-transformers, for texts alone
 SURGICAL = Rates(head=1e-3, top=2e-4)

@@ -25,6 +25,7 @@ DEFAULTS: Mapping[str, Options] = {
     "last-stages": replace(_PLAIN, lr=1e-4, head_lr=1e-3),
     "bias": replace(_PLAIN, lr=1e-3),
     "lora": replace(_PLAIN, lr=5e-4),
+    "setfit": _PLAIN,
     "surgical": replace(_PLAIN, lr=2e-5),
 }
 # LoRA on queries and values, as in its paper.
@@ -43,9 +44,29 @@ def for_texts(plan: Plan, stages: Sequence[str]) -> Plan:
     return with_options(plan, DEFAULTS[plan.strategy], stages)
 
 
-def check_options(options: Options) -> None:
-    """PlanError PL15 for choices that texts have no place for."""
+def check_setfit(modality: str, task: str) -> None:
+    """PlanError PL16 for examples or targets of which no pairs are made."""
+    if modality != "text" or task != "classification":
+        what = "texts" if modality == "text" else "other examples"
+        raise PlanError(
+            f"PL16 'setfit' learns from pairs of texts of one class or of two, and this is a {task} task on {what}. "
+            "Choose another strategy, such as lp-ft."
+        )
+
+
+def check_options(options: Options, strategy: str = "") -> None:
+    """PlanError PL15 for choices that texts have no place for, PL16 for those that pairs have none for."""
     if options.augment not in (None, "none"):
         raise PlanError(f"PL15 augment '{options.augment}' changes pictures; texts are learnt from as they are.")
     if options.mixup:
         raise PlanError("PL15 mixup mixes pictures; the words of two texts cannot be added. Leave it out.")
+    if strategy != "setfit":
+        return
+    names = ("head_lr", "label_smoothing", "patience", "hidden", "dropout")
+    chosen = [name for name in names if getattr(options, name)]
+    chosen += ["penalty"] if options.penalty not in (None, "none", "l2-sp") else []
+    if chosen:
+        raise PlanError(
+            f"PL16 {chosen[0]} has no effect in 'setfit': its head is fitted after the training, and its loss knows "
+            "pairs alone. Leave it out."
+        )
