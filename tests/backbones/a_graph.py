@@ -88,7 +88,7 @@ def small_graph(size=32, before=None):
     y = g.conv("inner", x, 3, 16, 16, act="Relu")
     x = g.add("sum", "AddV2", y, x)
     last = g.conv("last", x, 1, 16, 32, act="Relu6")
-    half = g.add("half", "Mul", last, g.const("half/y", 0.5))
+    half = g.add("half", "Mul", g.const("half/y", 0.5), last)
     up = g.add("up", "ResizeBilinear", g.conv("lateral", half, 1, 32, 12), g.const("up/size", [8, 8], np.int32))
     merged = g.conv("merged", g.add("both", "AddV2", g.conv("rise", up, 1, 12, 24), early), 3, 24, 12)
     flat = g.add("flat", "Reshape", merged, g.const("flat/shape", [-1], np.int32))
