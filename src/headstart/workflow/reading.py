@@ -103,7 +103,7 @@ def stop_or_go(audit: Audit, config: DataConfig, observer: Observer) -> None:
         raise DataError("\n".join(f"{f.code} {f.text}" for f in stops))
     for finding in audit.findings:
         observer(Said(f"{finding.code} {finding.text}", "note" if finding.severity == "note" else "warning"))
-    if audit.quarantined:
+    if len(audit.quarantined) > 1:  # DA26 has told the one
         first = [f"{q.id} ({q.code} {q.reason})" for q in audit.quarantined]
         held = words_of(audit.modality).held
         observer(Said(f"{len(audit.quarantined)} {held} are left out: {listed(first)}", "warning"))
