@@ -108,7 +108,7 @@ def test_reading_tells_how_far_it_is(tmp_path: Path) -> None:
     events: list[Event] = []
     open_dataset(written(tmp_path / "utf8.csv", 60), text="review", target="label", observer=events.append)
     started = [e.what for e in events if isinstance(e, Started)]
-    assert started == ["checking utf8.csv", "reading utf8.csv"]
+    assert started == ["checking utf8.csv (MiB)", "reading utf8.csv"]
     assert [e.what for e in events if isinstance(e, Finished)] == started
     assert any(isinstance(e, Advanced) and e.done == 60 for e in events)
 

@@ -234,7 +234,7 @@ class Spool:
         self.size = 0
 
     def write(self, data: bytes | memoryview) -> None:
-        """Call from one thread, and before any ``read``. EnvironmentFault EN69 where the disk is full."""
+        """Call from one thread, before any ``read``. EnvironmentFault EN69 where the disk is full."""
         self.size += len(data)
         self._held += data
         if len(self._held) >= SPILLED:
@@ -258,9 +258,9 @@ class Spool:
     def read(self, start: int, size: int) -> bytes:
         if self._file is None:
             return bytes(self._held[start : start + size])
-        if self._held:
-            self._spill()
         with self._lock:
+            if self._held:
+                self._spill()
             self._file.seek(start)
             data = self._file.read(size)
             while len(data) < size and (more := self._file.read(size - len(data))):

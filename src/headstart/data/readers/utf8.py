@@ -23,7 +23,10 @@ HEAD = 2**20  # bytes from which an encoding is guessed, for messages
 
 
 class Utf8:
-    """file: open, perhaps a temporary one.  start: where its text begins.  newlines, returns: how many it holds."""
+    """file: open, perhaps a temporary one.  start: where its text begins.
+
+    Known once it was checked: size in bytes, how many newlines and returns it holds, whether it ends with one.
+    """
 
     def __init__(self, file: BinaryIO, start: int) -> None:
         self._file, self.start = file, start
@@ -98,7 +101,7 @@ def _check(path: Path, text: Utf8, encoding: str, copy: BinaryIO | None, observe
             f"TB54 there is no encoding '{shown(encoding)}'. Common ones: utf-8, utf-16, latin-1, "
             "cp1252, gbk, shift_jis."
         ) from error
-    what, total, began = f"checking {shown(path.name)}", path.stat().st_size // 2**20, time.monotonic()
+    what, total, began = f"checking {shown(path.name)} (MiB)", path.stat().st_size // 2**20, time.monotonic()
     nul, last = -1, b""
     observer(Started(what, total, "MiB"))
     for piece in _with_end(text.pieces()):
