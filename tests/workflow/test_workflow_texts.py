@@ -1,5 +1,7 @@
 """Networks for texts learn in the loop that pictures learn in: what is frozen stays, what failed begins anew."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -31,7 +33,7 @@ from headstart.training.phase import enter_phase
 from headstart.workflow.config import TuneConfig
 from headstart.workflow.finetuning import check_tuning, plan_of
 from headstart.workflow.judge import Known, Rules, choose_head
-from headstart.workflow.tuning import Ground, features_of, head_like, tune
+from headstart.workflow.tuning import Ground, features_of, head_like, step_seconds, tune
 from headstart.workflow.ways import rungs_of
 
 N = 48
@@ -261,6 +263,15 @@ def test_few_texts_are_gone_through_some_twenty_times(toy):
         return plan.steps * plan.batch_size / n
 
     assert 19 < epochs(400) < 21 and 19 < epochs(1000) < 21 and epochs(100_000) < 2
+
+
+def test_what_a_step_costs_is_told_by_all_of_them_where_texts_are_of_any_length(toy, tmp_path):
+    tuned = trained(ground_of(toy, tmp_path), "full")
+    times = [0.0, 1.0, 4.0, 6.0]
+    steps = tuple(replace(row, seconds=t) for row, t in zip(tuned.history.steps, times, strict=False))
+    history = replace(tuned.history, steps=steps)
+    assert step_seconds(history) == 1.0 and step_seconds(history, alike=False) == 2.0
+    assert step_seconds(replace(history, steps=steps[1:2]), alike=False) == 1.0
 
 
 # ------------------------------------------------------------------------------------------------------------- pairs

@@ -327,7 +327,7 @@ def _fitted(
 
     trial = tune(ground, of(COSTED), rows, chosen.head.scaled(chosen.temperature), usual=chosen, observer=QUIET)
     assert trial.history is not None, "a training has a history"
-    cost = step_seconds(trial.history)
+    cost = step_seconds(trial.history, alike=ground.steps_alike)
     affordable = int(STEP_SHARE * deadline.left / max(cost, 1e-6))
     if affordable < 1:
         raise PlanError(

@@ -412,7 +412,7 @@ class _Climb:
                 observer=QUIET,
             )
             assert tuned.history is not None, "a training has a history"
-            self._costs[key] = step_seconds(tuned.history) * usual.batch_size / few
+            self._costs[key] = step_seconds(tuned.history, alike=self.ground.steps_alike) * usual.batch_size / few
         return self._costs[key]
 
     def _epochs(self, way: Way, seconds: float) -> float:

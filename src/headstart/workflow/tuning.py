@@ -81,6 +81,11 @@ class Ground:
         arrays = [self.examples.prepared(int(row)) for row in rows]
         return arrays if isinstance(self.examples, Texts) else np.stack(arrays)
 
+    @property
+    def steps_alike(self) -> bool:
+        """Whether every step is as much work as any other; texts are of any length."""
+        return not isinstance(self.examples, Texts)
+
     def batch(self, rows: np.ndarray) -> Tensor:
         """The examples of rows as the model takes them."""
         return torch.from_numpy(stacked(self.prepared(rows)))
@@ -246,10 +251,14 @@ def source_classes(ground: Ground, plan: Plan, rows: np.ndarray) -> SourceClassi
     return SourceClassifier(source.weight, source.bias, relationship(shares, known.y[rows], classes=known.task.outputs))
 
 
-def step_seconds(history: History) -> float:
-    """What one step costs: the least of those that were made, since a busy moment can only add. The first warms up."""
+def step_seconds(history: History, *, alike: bool = True) -> float:
+    """What one step costs: the least of those that were made, since a busy moment can only add. The first warms up.
+
+    alike: whether every step is as much work as any other. Batches of texts are not; of them it is the mean.
+    """
     seconds = [row.seconds for row in history.steps]
-    return min((b - a for a, b in pairwise(seconds)), default=seconds[0])
+    each = [b - a for a, b in pairwise(seconds)] or seconds[:1]
+    return min(each) if alike else sum(each) / len(each)
 
 
 def relative_gradients(ground: Ground, rows: np.ndarray, probe: LinearHead) -> dict[str, float]:
