@@ -40,6 +40,9 @@ FIGURES = (
     "rank",
     "live",
     "text",
+    "text_tuning",
+    "audio",
+    "few_shot",
     "scale",
 )
 HERE = Path(__file__).resolve().parent

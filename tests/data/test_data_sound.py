@@ -119,6 +119,7 @@ def test_a_stream_that_never_learnt_its_length_is_read():
         (tone(), 16_000),
         (16_000, tone()),
         {"array": tone(), "sampling_rate": 16_000, "path": None},
+        {"array": tone().tolist(), "sampling_rate": 16_000},
         ((tone() * 32768).astype(np.int16), 16_000),
         (np.stack([tone(), tone()]), 16_000),
         (np.stack([tone(), tone()], axis=1).astype(np.float64), 16_000),
@@ -129,7 +130,21 @@ def test_samples_are_taken_as_libraries_give_them(given):
     assert sound.samples.dtype == np.float32 and np.allclose(sound.samples, tone(), atol=1e-4)
 
 
-@pytest.mark.parametrize("given", ["a.wav", (1, 2), [1.0, 2.0], (tone(), "x"), (tone(), 0.5), 3, None, tone()])
+@pytest.mark.parametrize(
+    "given",
+    [
+        "a.wav",
+        (1, 2),
+        [1.0, 2.0],
+        (tone(), "x"),
+        (tone(), 0.5),
+        3,
+        None,
+        tone(),
+        [(tone(), 8000), (tone(seconds=1), 8000)],
+        [[1, 2], [3]],
+    ],
+)
 def test_nothing_else_is_taken_for_a_sound(given):
     try:
         assert as_waveform(given) is None

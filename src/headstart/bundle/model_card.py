@@ -482,17 +482,19 @@ print(dict(zip(names, outputs{_TO_SCORES[manifest.task.name]}[0].tolist())))
 """
 
 
-_WHISPER_LINES = """import torch
+_WHISPER_LINES = """import numpy
+import torch
 from transformers import WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 wave, rate = soundfile.read("sound.wav")  # one channel at 16,000 Hz; resample others
 model, extractor = WhisperEncoder.from_pretrained("./").eval(), WhisperFeatureExtractor.from_pretrained("./")
+wave = numpy.pad(wave, (0, 16000))  # a second of silence, which is heard and not averaged
 frames = extractor(wave, sampling_rate=rate, padding="longest", pad_to_multiple_of=320, return_tensors="pt")
 frames = frames.input_features
 model.config.max_source_positions = frames.shape[-1] // 2  # as many positions as the sound is long, not 30 seconds
 model.embed_positions = torch.nn.Embedding.from_pretrained(model.embed_positions.weight[: frames.shape[-1] // 2])
-states = model(frames).last_hidden_state"""
+states = model(frames).last_hidden_state[:, :-50]"""
 
 _SAMPLES_LINES = """from transformers import AutoFeatureExtractor, AutoModel
 

@@ -109,11 +109,16 @@ def as_waveform(value: Any) -> Waveform | None:
         value = (value["array"], value["sampling_rate"])
     if not isinstance(value, tuple | list) or len(value) != 2:
         return None
-    samples, rate = value if np.ndim(value[0]) else value[::-1]
-    is_rate = isinstance(rate, int | float | np.integer | np.floating) and float(rate).is_integer()
-    if not is_rate or np.ndim(samples) not in (1, 2):
+    samples, rate = value if _is_rate(value[1]) else value[::-1]
+    if isinstance(samples, list) and samples and all(isinstance(x, int | float) for x in samples):
+        samples = np.array(samples)
+    if not _is_rate(rate) or not isinstance(samples, np.ndarray) or samples.ndim not in (1, 2):
         return None
-    return Waveform(np.asarray(samples), int(rate))
+    return Waveform(samples, int(rate))
+
+
+def _is_rate(value: Any) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and float(value).is_integer()
 
 
 def decode_sound(

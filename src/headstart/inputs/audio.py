@@ -14,6 +14,7 @@ from headstart.inputs.spec import AudioSpec
 
 HOP, WINDOW = 160, 400  # samples of a log-mel frame's step and width, at 16 kHz: 10 and 25 ms
 STRIDE = 2 * HOP  # samples behind one position of a Whisper encoder
+SILENCE = 50 * STRIDE  # samples, a second
 SHORTEST = WINDOW  # samples; shorter sounds are filled up with silence
 _ROLL_OFF = 0.08  # of the band, over which the resampler's filter falls to zero
 
@@ -21,7 +22,8 @@ _ROLL_OFF = 0.08  # of the band, over which the resampler's filter falls to zero
 def prepare(samples: np.ndarray, rate_hz: int, spec: AudioSpec) -> Prepared:
     """(L,) float32 for one sound. samples: (n,) float32 of one channel.
 
-    'wave': the samples.  'log-mel': frame after frame of ``spec.mels`` values, for stacking with others of any length.
+    'wave': the samples.  'log-mel': frame after frame of ``spec.mels`` values, for stacking with others of any length;
+    a second of silence follows the sound, because Whisper has hardly heard one that just ends.
     """
     longest = int(spec.longest_s * spec.sample_rate_hz)
     most = int((spec.longest_s + 0.1) * rate_hz)  # a little more, so that the cut does not ring
@@ -30,7 +32,7 @@ def prepare(samples: np.ndarray, rate_hz: int, spec: AudioSpec) -> Prepared:
     if len(wave) < SHORTEST:
         wave = np.pad(wave, (0, SHORTEST - len(wave)))
     if spec.form == "log-mel":
-        return Prepared(log_mel(wave, spec.mels).ravel(), is_cut)
+        return Prepared(log_mel(np.pad(wave, (0, SILENCE)), spec.mels).ravel(), is_cut)
     return Prepared(normalised(wave) if spec.normalised else wave, is_cut)
 
 

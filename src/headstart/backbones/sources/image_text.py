@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from headstart.backbones.card import BackboneCard, Weights
-from headstart.backbones.sources.transformers import DROPPED, check_plain
+from headstart.backbones.sources.transformers import DROPPED, check_plain, quiet
 from headstart.base.errors import DataError, shown
 from headstart.base.files import read_json
 from headstart.inputs.spec import InputSpec, TextSpec
@@ -58,15 +58,10 @@ class ImageTower:
     def build(self, classes: int) -> nn.Module:
         """The tower; with classes, a linear layer called 'classifier' stands beside it and is used by nobody."""
         import transformers
-        from torch import nn
 
         kind = {"clip": transformers.CLIPVisionModelWithProjection, "siglip": transformers.SiglipVisionModel}
         config = _config(self.name, self.settings)
-        network: Any = kind[self.family](config)
-        network.loss_type = "ForSequenceClassification"  # never used; without one, a tracer that looks at it warns
-        if classes:
-            network.classifier = nn.Linear(_width(self.family, config), classes)
-        return network
+        return _with_classifier(kind[self.family](config), _width(self.family, config), classes)
 
     def features(self, network: Any, images: Tensor) -> Tensor:
         """(B, D): the point in the space that pictures and texts share, not yet of length one."""
@@ -102,15 +97,10 @@ class TextTower:
     def build(self, classes: int) -> nn.Module:
         """The tower; with classes, a linear layer called 'classifier' stands beside it and is used by nobody."""
         import transformers
-        from torch import nn
 
         kind = {"clip": transformers.CLIPTextModelWithProjection, "siglip": transformers.SiglipTextModel}
         config = _config(self.name, self.settings)
-        network: Any = kind[self.family](config)
-        network.loss_type = "ForSequenceClassification"  # never used; without one, a tracer that looks at it warns
-        if classes:
-            network.classifier = nn.Linear(_width(self.family, config), classes)
-        return network
+        return _with_classifier(kind[self.family](config), _width(self.family, config), classes)
 
     def features(self, network: Any, tokens: Tensor) -> Tensor:
         """(B, D) from (B, L) token numbers, -1 where a text has ended."""
@@ -220,12 +210,25 @@ def _settings(config: Mapping[str, Any], part: str, where: str) -> tuple[tuple[s
     return tuple(sorted(settings.items()))
 
 
+def _with_classifier(network: Any, width: int, classes: int) -> nn.Module:
+    from torch import nn
+    from transformers import PreTrainedModel
+
+    for part in network.modules():
+        if isinstance(part, PreTrainedModel):
+            part.loss_type = "ForSequenceClassification"  # never used; without one, a tracer that looks at it warns
+    if classes:
+        network.classifier = nn.Linear(width, classes)
+    return network
+
+
 def _config(kind: str, settings: Sequence[tuple[str, Any]]) -> Any:
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.for_model(kind, **dict(settings))
+        with quiet():
+            return AutoConfig.for_model(kind, **dict(settings))
     except StrictDataclassError as error:  # is no ValueError, though it says which value is wrong
         raise ValueError(str(error)) from error
 

@@ -398,7 +398,7 @@ _GLOVE = PackagedEncoder(
     load=_load_glove,
 )
 
-_WHISPER_INPUT = AudioSpec(form="log-mel", mels=80)
+_WHISPER_INPUT = AudioSpec(form="log-mel", longest_s=29.0, mels=80)
 
 
 def _read_whisper(width: int, layers: int, heads: int) -> Callable[[Path], Any]:

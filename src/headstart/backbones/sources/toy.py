@@ -96,7 +96,7 @@ CARDS = (
         *("apache-2.0", "nothing", _SEEDED),
     ),
     BackboneCard(
-        *("toy/audio", "audio", "whisper", AudioSpec(form="log-mel", longest_s=5.0, mels=40), 32, 32_064),
+        *("toy/audio", "audio", "whisper", AudioSpec(form="log-mel", longest_s=4.0, mels=40), 32, 32_064),
         *("apache-2.0", "nothing", _SEEDED),
     ),
 )
