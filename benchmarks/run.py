@@ -40,6 +40,7 @@ FIGURES = (
     "rank",
     "live",
     "text",
+    "audio",
     "text_tuning",
     "audio",
     "few_shot",
