@@ -40,7 +40,6 @@ FIGURES = (
     "rank",
     "live",
     "text",
-    "audio",
     "text_tuning",
     "audio",
     "few_shot",
