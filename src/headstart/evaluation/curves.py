@@ -221,9 +221,7 @@ def few_of_each(y: np.ndarray, groups: np.ndarray, sizes: Sequence[int], *, seed
     return [np.flatnonzero(place < size) for size in sizes]
 
 
-def ahead(
-    n: np.ndarray, errors: np.ndarray, drawn: np.ndarray, *, to: float
-) -> tuple[float, np.ndarray, PowerLaws]:
+def ahead(n: np.ndarray, errors: np.ndarray, drawn: np.ndarray, *, to: float) -> tuple[float, np.ndarray, PowerLaws]:
     """(error with ``to`` labels, the same in each resample (R,), the law).
 
     n: (P,) labels.  errors: (P,).  drawn: (P, R).  The law is robust and knows no error but that of its resamples:
