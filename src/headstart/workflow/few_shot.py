@@ -9,8 +9,10 @@ that point, within the interval of their paired difference.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -100,14 +102,22 @@ def _grown(contest: Contest, head: str, names: np.ndarray | None, observer: Obse
     known, divided = contest.known, _divided(contest)
     sizes = _sizes(known, divided[0][0])
     logits = np.full((len(sizes), DRAWS, len(known), known.task.outputs), np.nan)
-    counts = np.zeros(len(sizes))
     rounds = [(draw, train, rest) for draw in range(DRAWS) for train, rest in divided]
-    for draw, train, rest in track(rounds, observer, "what fewer labels give", unit="draws"):
+
+    def fill(draw: int, train: np.ndarray, rest: np.ndarray) -> list[int]:
+        """The draw's own part of ``logits``; how many examples each size gave."""
         learnt = known.take(train)
-        for i, rows in enumerate(_subsets(learnt, sizes, number(contest.rules.seed, "few-shot", draw))):
-            counts[i] += len(rows) / len(rounds)
+        subsets = _subsets(learnt, sizes, number(contest.rules.seed, "few-shot", draw))
+        for i, rows in enumerate(subsets):
             if 2 <= len(rows) <= MOST_ROWS:
                 logits[i, draw, rest] = small_head(learnt.take(rows), head, names).logits(known.X[rest])
+        return [len(rows) for rows in subsets]
+
+    # Side by side: single-threaded numpy that lets go of the interpreter.
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        filled = pool.map(fill, *zip(*rounds, strict=True))
+        given = list(track(filled, observer, "what fewer labels give", total=len(rounds), unit="draws"))
+    counts = np.mean(given, axis=0)
     judged = contest.test if not contest.by_folds else np.sort(np.concatenate([rest for _, rest in divided]))
     seen = known.take(judged)
     return [
