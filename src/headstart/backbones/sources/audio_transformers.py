@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headstart.backbones.sources.transformers import DROPPED, check_plain, quiet
+from headstart.backbones.sources.transformers import DROPPED, check_plain, config_of, quiet
 from headstart.base.errors import DataError, listed, shown
 from headstart.base.files import read_json
 from headstart.inputs.spec import AudioSpec, InputSpec
@@ -114,13 +114,7 @@ class AudioArchitecture:
         return AutoModel._model_mapping[type(self._config())]
 
     def _config(self) -> Any:
-        from huggingface_hub.errors import StrictDataclassError
-        from transformers import AutoConfig
-
-        try:
-            return AutoConfig.for_model(self.name, **dict(self.settings))
-        except StrictDataclassError as error:  # is no ValueError, though it says which value is wrong
-            raise ValueError(str(error)) from error
+        return config_of(self.name, self.settings)
 
 
 def is_audio(config: Mapping[str, Any]) -> bool:

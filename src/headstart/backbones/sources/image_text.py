@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from headstart.backbones.card import BackboneCard, Weights
-from headstart.backbones.sources.transformers import DROPPED, check_plain, quiet
+from headstart.backbones.sources.transformers import DROPPED, check_plain, config_of, quiet
 from headstart.base.errors import DataError, shown
 from headstart.base.files import read_json
 from headstart.inputs.spec import InputSpec, TextSpec
@@ -223,14 +223,8 @@ def _with_classifier(network: Any, width: int, classes: int) -> nn.Module:
 
 
 def _config(kind: str, settings: Sequence[tuple[str, Any]]) -> Any:
-    from huggingface_hub.errors import StrictDataclassError
-    from transformers import AutoConfig
-
-    try:
-        with quiet():
-            return AutoConfig.for_model(kind, **dict(settings))
-    except StrictDataclassError as error:  # is no ValueError, though it says which value is wrong
-        raise ValueError(str(error)) from error
+    with quiet():
+        return config_of(kind, settings)
 
 
 def _width(family: Family, config: Any) -> int:

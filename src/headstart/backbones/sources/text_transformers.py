@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from headstart.backbones.sources.transformers import DROPPED, check_plain, quiet
+from headstart.backbones.sources.transformers import DROPPED, check_plain, config_of, quiet
 from headstart.base.errors import DataError, listed, shown
 from headstart.base.files import parse_json, read_json
 from headstart.inputs.spec import InputSpec, TextSpec
@@ -139,13 +139,7 @@ class TextArchitecture:
             return type(self.build(0)).__name__
 
     def _config(self) -> Any:
-        from huggingface_hub.errors import StrictDataclassError
-        from transformers import AutoConfig
-
-        try:
-            return AutoConfig.for_model(self.name, **dict(self.settings))
-        except StrictDataclassError as error:  # is no ValueError, though it says which value is wrong
-            raise ValueError(str(error)) from error
+        return config_of(self.name, self.settings)
 
 
 @lru_cache(maxsize=4)

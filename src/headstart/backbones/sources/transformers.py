@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -124,17 +124,24 @@ class TransformersArchitecture:
             return type(self.build(0)).__name__
 
     def _config(self, classes: int) -> Any:
-        from huggingface_hub.errors import StrictDataclassError
-        from transformers import AutoConfig, AutoModelForImageClassification
+        from transformers import AutoModelForImageClassification
 
-        try:
-            config = AutoConfig.for_model(self.name, **dict(self.settings))
-        except StrictDataclassError as error:  # is no ValueError, though it says which value is wrong
-            raise ValueError(str(error)) from error
+        config = config_of(self.name, self.settings)
         config.num_labels = classes
         mapped: Any = AutoModelForImageClassification._model_mapping[type(config)]
         config.architectures = [(mapped[0] if isinstance(mapped, tuple) else mapped).__name__]
         return config
+
+
+def config_of(kind: str, settings: Iterable[tuple[str, Any]]) -> Any:
+    """transformers' configuration of that model_type; ValueError where it takes no such settings."""
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.for_model(kind, **dict(settings))
+    except StrictDataclassError as error:  # is no ValueError, though it says which value is wrong
+        raise ValueError(str(error)) from error
 
 
 @contextmanager
