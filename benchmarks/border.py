@@ -57,7 +57,7 @@ def measure(bench: Bench) -> Outcome:
 
 def _ground(bench: Bench, name: str, architecture: str, folder: Path) -> Ground:
     from headstart.backbones.catalogue import catalogue
-    from headstart.data.decode import ImageLimits
+    from headstart.data.looks.image import ImageLook
     from headstart.workflow.config import DataConfig, FitConfig
     from headstart.workflow.finetuning import make_ground
     from headstart.workflow.judge import Known
@@ -83,7 +83,7 @@ def _ground(bench: Bench, name: str, architecture: str, folder: Path) -> Ground:
         FitConfig(),
         keys=keys,
         cache=folder / "cache",
-        limits=ImageLimits(),
+        look=ImageLook(),
         observer=_quiet(),
     )
 

@@ -58,7 +58,7 @@ def _round(bench: Bench) -> dict:
 
 
 def _command(data: Path, out: Path, cache: Path) -> list[str | Path]:
-    options = ["--out", out, "--cache", cache, "--backbone", LITE0, "--device", "cpu", "--quiet"]
+    options: list[str | Path] = ["--out", out, "--cache", cache, "--backbone", LITE0, "--device", "cpu", "--quiet"]
     return [*headstart_command(), "fit", data, *options]
 
 

@@ -127,16 +127,15 @@ def _truth(folder: Path, ranked: dict[str, Any], time_s: float, cache: Path) -> 
     from headstart.workflow.race import LAST, Course, Runner
 
     data = open_dataset(folder)
-    task = Classification.from_targets(data.targets)
+    targets = data.targets or ()
+    task = Classification.from_targets(targets)
     sides = np.array([str(s) for s in data.splits])
     test = np.flatnonzero(sides == "test")
     test = test[np.unique(np.linspace(0, len(test) - 1, JUDGED).astype(int))]
     rows = np.concatenate([np.flatnonzero(sides == "train"), test])
     train, held = np.arange(len(rows) - len(test)), np.arange(len(rows) - len(test), len(rows))
     n = len(data)
-    known = Known(
-        np.zeros((n, 0), np.float32), task.encode(data.targets), np.arange(n), np.asarray(data.ids, object), task
-    )
+    known = Known(np.zeros((n, 0), np.float32), task.encode(targets), np.arange(n), np.asarray(data.ids, object), task)
     found = {}
     for name, candidate in ranked.items():
         card = catalogue.card(name.removeprefix(RANDOM))

@@ -84,7 +84,8 @@ def ordinary_run(bench: Bench) -> tuple[Path, float]:
     out, note = bench.session / "ordinary", bench.session / "ordinary.json"
     if not note.exists():
         data = image_folder(bench.session / "ordinary-data", bench.pick(None, 360))
-        command = [*headstart_command(), "fit", data, "--out", out, "--cache", bench.session / "ordinary-cache"]
+        where: list[str | Path] = [data, "--out", out, "--cache", bench.session / "ordinary-cache"]
+        command = [*headstart_command(), "fit", *where]
         note.write_text(json.dumps(process_seconds([*command, "--backbone", LITE0, "--device", "cpu", "--quiet"])))
     return out, json.loads(note.read_text())
 

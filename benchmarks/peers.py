@@ -131,14 +131,14 @@ def fastai_python(bench: Bench) -> str:
     if not (place / ".done").exists():
         venv.create(place, with_pip=True, clear=True)
         site = subprocess.run(
-            [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+            [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
             capture_output=True,
             text=True,
             check=True,
         )
         ours = [p for p in sys.path if p.endswith("site-packages")]
         (Path(site.stdout.strip()) / "bench.pth").write_text("\n".join(ours) + "\n")
-        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*pip, "--no-deps", "fastai", "fastdownload", "cloudpickle"], check=True, capture_output=True)
         subprocess.run([*pip, *_FASTAI], check=True, capture_output=True)
         (place / ".done").touch()

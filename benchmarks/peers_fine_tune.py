@@ -9,6 +9,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 
 def main(job_file: str, answer_file: str) -> None:
@@ -43,7 +44,7 @@ def main(job_file: str, answer_file: str) -> None:
             if time.monotonic() - began > 1.1 * job["seconds"]:
                 raise CancelFitException
 
-    def learner(workers: int):
+    def learner(workers: int) -> Any:
         set_seed(job["seed"])
         loaders = ImageDataLoaders.from_df(
             frame,

@@ -9,6 +9,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 
 def main(job_file: str, started: float) -> None:
@@ -26,23 +27,25 @@ def main(job_file: str, started: float) -> None:
     bicubic = t.InterpolationMode.BICUBIC
     transform = t.Compose([t.Resize(256, bicubic), t.CenterCrop(224), t.ToTensor(), t.Normalize([0.5] * 3, [0.5] * 3)])
 
-    class Pictures(Dataset):
+    class Pictures(Dataset[Any]):
         def __init__(self, test: bool) -> None:
             self.rows = [(path, classes.index(label)) for path, label, is_test in job["rows"] if is_test is test]
 
         def __len__(self) -> int:
             return len(self.rows)
 
-        def __getitem__(self, i: int):
+        def __getitem__(self, i: int) -> Any:
             path, label = self.rows[i]
             return transform(Image.open(path).convert("RGB")), label
 
+    judged = Pictures(True)
     train = DataLoader(Pictures(False), batch_size=32, shuffle=True, num_workers=job["workers"])
-    test = DataLoader(Pictures(True), batch_size=32, num_workers=job["workers"])
+    test = DataLoader(judged, batch_size=32, num_workers=job["workers"])
     backbone = timm.create_model(job["architecture"], pretrained=False, num_classes=0)
     backbone.load_state_dict(load_file(job["weights"]))
     backbone.eval()
-    head = nn.Linear(backbone.num_features, len(classes))
+    width: Any = backbone.num_features
+    head = nn.Linear(width, len(classes))
     optimizer = torch.optim.Adam(head.parameters(), lr=1e-3)
 
     for epoch in range(job["epochs"]):
@@ -57,7 +60,7 @@ def main(job_file: str, started: float) -> None:
         with torch.no_grad():
             for images, labels in test:
                 right += int((head(backbone(images)).argmax(1) == labels).sum())
-        done = {"epoch": epoch + 1, "accuracy": right / len(test.dataset), "seconds": time.time() - started}
+        done = {"epoch": epoch + 1, "accuracy": right / len(judged), "seconds": time.time() - started}
         print(json.dumps(done), flush=True)
 
 

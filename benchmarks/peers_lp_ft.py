@@ -11,6 +11,7 @@ import math
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 BATCH = 32
 RATE, HEAD_RATE = 1e-4, 1e-4  # Kumar et al. 2022: after the probe, everything at a tenth of a fresh head's rate
@@ -36,13 +37,13 @@ def main(job_file: str, answer_file: str) -> None:
     views = t.Compose(drawn)
     ready = t.Compose([t.PILToTensor(), t.ToDtype(torch.float32, scale=True), t.Normalize([0.5] * 3, [0.5] * 3)])
 
-    def pictures(rows) -> list[Image.Image]:
+    def pictures(rows: list[list[Any]]) -> list[Image.Image]:
         return [Image.open(path).convert("RGB") for path, _ in rows]
 
-    def stacked(images) -> torch.Tensor:
+    def stacked(images: list[Image.Image]) -> torch.Tensor:
         return torch.stack([ready(image) for image in images]).contiguous(memory_format=torch.channels_last)
 
-    def embedded(network: nn.Module, images) -> torch.Tensor:
+    def embedded(network: nn.Module, images: list[Image.Image]) -> torch.Tensor:
         network.eval()
         with torch.inference_mode():
             return torch.cat(
@@ -57,11 +58,11 @@ def main(job_file: str, answer_file: str) -> None:
     features = embedded(network, images)
     center, spread = features.mean(0), features.std(0) + 1e-6
     probe = LogisticRegression(max_iter=2000, C=0.01).fit(((features - center) / spread).numpy(), y.numpy())
-    head = nn.Linear(network.num_features, len(probe.classes_))
+    head = nn.Linear(features.shape[1], len(probe.classes_))
     with torch.no_grad():
         weight, bias = torch.tensor(probe.coef_).float(), torch.tensor(probe.intercept_).float()
         if len(probe.classes_) == 2:
-            head = nn.Linear(network.num_features, 2)
+            head = nn.Linear(features.shape[1], 2)
             weight, bias = torch.cat([-weight / 2, weight / 2]), torch.cat([-bias / 2, bias / 2])
         head.weight.copy_(weight / spread)
         head.bias.copy_(bias - (weight / spread) @ center)
@@ -74,7 +75,9 @@ def main(job_file: str, answer_file: str) -> None:
             {"params": list(top.parameters()), "lr": HEAD_RATE, "weight_decay": 0.0},
         ]
 
-    def step(body: nn.Module, top: nn.Module, optimizer, images, rows: list[int], bf16: bool) -> None:
+    def step(
+        body: nn.Module, top: nn.Module, optimizer: Any, images: list[Image.Image], rows: list[int], bf16: bool
+    ) -> None:
         inputs = stacked([views(images[i]) for i in rows])
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             loss = nn.functional.cross_entropy(top(body(inputs)).float(), y[rows])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -83,7 +84,7 @@ def replay() -> Iterable[Judged]:
             yield Judged("sfda_supervised", row["dataset"], f"{name}, as printed", float(row[name]), nothing, nothing)
 
 
-def _opinions(s) -> tuple[Mapping[str, np.ndarray], np.ndarray]:
+def _opinions(s: Any) -> tuple[Mapping[str, np.ndarray], np.ndarray]:
     """(opinions (M,) by name, positions of the race's three finalists).
 
     Opinions: the scores as printed, the static orders, and the combination as the product makes it.

@@ -66,7 +66,7 @@ def _torch(network: nn.Module, images: torch.Tensor) -> Iterator[tuple[str, Run,
         ("torch bfloat16 NHWC", torch.bfloat16, last, False),
         ("torch autocast bfloat16 NHWC", torch.float32, last, True),
     ):
-        module = copy.deepcopy(network).to(dtype=dtype, memory_format=layout).eval()
+        module = copy.deepcopy(network).to(dtype=dtype).to(memory_format=layout).eval()
         batches = [b.to(dtype=dtype).contiguous(memory_format=layout) for b in images.split(32)]
         yield name, _eager(module, batches, autocast), _eager(module, batches[:1], autocast)
 

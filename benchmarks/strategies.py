@@ -172,7 +172,7 @@ class Field:
     def _learn(self, name: str, minutes: float) -> tuple[Any, float]:
         from headstart.base.progress import QUIET
         from headstart.cli.show import Screen
-        from headstart.data.decode import ImageLimits
+        from headstart.data.looks.image import ImageLook
         from headstart.workflow.config import FitConfig, TuneConfig
         from headstart.workflow.finetuning import learn, make_ground
 
@@ -188,7 +188,7 @@ class Field:
                 config,
                 keys=[self.features.survey.keys[row] for row in self.features.survey.rows],
                 cache=Path(folder),
-                limits=ImageLimits(),
+                look=ImageLook(),
                 observer=observer,
             )
             left = 60 * minutes - (time.monotonic() - began)

