@@ -107,6 +107,11 @@ def test_the_chart_has_a_dot_and_a_bar_for_each_size_and_speaks(run: RunFolder) 
     ]
 
 
+def test_no_number_under_the_chart_is_written_over_another() -> None:
+    curve = {"points": [{"n": n} for n in (12, 24, 48, 96, 192, 208)]}
+    assert re.findall(r">([\d,]+)</text>", str(plots.efficiency_axis([curve]))) == ["12", "24", "48", "96", "208"]
+
+
 def test_the_fitted_curve_goes_through_what_it_was_fitted_to(run: RunFolder) -> None:
     """The points of these curves lie on their laws to three digits."""
     for curve in section(run)["curves"]:

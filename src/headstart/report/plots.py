@@ -20,6 +20,7 @@ from headstart.report.wording import is_nan, number, percent
 CELL = 10  # px, side of a cell of the large confusion matrix
 LABEL = 118  # px, room for its class names
 LABEL_LETTERS = 18
+APART = 6.0  # per cent of a chart's width between two numbers under it, at least
 
 
 @dataclass(frozen=True)
@@ -390,12 +391,15 @@ def efficiency(
 
 
 def efficiency_axis(curves: Sequence[Mapping[str, Any]]) -> Markup:
-    """The numbers of labels that were learnt from, under ``efficiency``."""
+    """The numbers of labels that were learnt from, under ``efficiency``; none is written over another."""
     across = _labels(curves)
-    sizes = sorted({round(p["n"]) for c in curves for p in c["points"]})
-    texts = [
-        _tag("text", {"x": _pc(across.at(math.log2(n))), "y": 12, "text-anchor": "middle"}, f"{n:,}") for n in sizes
-    ]
+    sizes = {round(p["n"]) for c in curves for p in c["points"]}
+    written: list[tuple[float, int]] = []
+    for n in sorted(sizes, reverse=True):  # the last is all of them, and always written
+        x = across.at(math.log2(n))
+        if not written or written[-1][0] - x >= APART:
+            written.append((x, n))
+    texts = [_tag("text", {"x": _pc(x), "y": 12, "text-anchor": "middle"}, f"{n:,}") for x, n in reversed(written)]
     return _svg("axis", texts)
 
 
