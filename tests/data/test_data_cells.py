@@ -37,6 +37,9 @@ def read(kind, values, name="c"):
         (["2024-03-31", "2023-01-02", ""], "date"),
         (["2024-03-31 16:05", "2024-03-31T16:05:10Z"], "date"),
         ([datetime.date(2024, 3, 31), datetime.date(2024, 4, 1)], "date"),
+        (["03.04.2024", "31.12.2024", "", "1.2.2024 9:05"], "day-first date"),
+        (["03/04/2024", "12/31/2024 16:05", "n/a"], "month-first date"),
+        (["2024-03-04", "31-12-2024", "2024-03-05"], "day-first date"),
     ],
 )
 def test_the_kind_is_told_from_all_cells(values, kind):
@@ -55,7 +58,7 @@ def test_the_kind_is_told_from_all_cells(values, kind):
         ("userId", [i * i for i in range(30)], "names the rows"),
         ("c", [f"k{i}" for i in range(30)], "names the rows"),
         ("c", [f"this is sentence {i} of them" for i in range(30)], "texts"),
-        ("c", ["03/04/2021", "05/04/2021"] * 15, "two ways"),
+        ("c", ["31/12/21", "30/12/21"] * 15, "'31/12/21' are not read"),
         ("c", [[1], [2]] * 15, "lists"),
     ],
 )
@@ -96,6 +99,28 @@ def test_an_impossible_day_is_no_date():
     assert seconds("2023-02-31") is None
     with pytest.raises(DataError, match=r"TB67 .*'2023-02-31' \(line 3\)"):
         read("date", ["2023-02-01", "2023-02-31"])
+
+
+@pytest.mark.parametrize("kind, text", [("day-first date", "31.3.2024"), ("month-first date", "3.31.2024")])
+def test_a_date_is_the_same_however_its_column_writes_it(kind, text):
+    assert seconds(text, kind) == seconds("2024-03-31") == seconds("2024-03-31", kind)
+    assert seconds(f"{text} 9:05", kind) == seconds("2024-03-31T09:05")
+    assert seconds(text) is None
+
+
+def test_dates_that_can_be_read_in_two_ways_are_refused_by_cell_and_row():
+    wanted = r"TB71 t\.csv, column 'day': dates such as '03/04/2021' \(line 3\) .* no day above 12 .*'\*,-day'"
+    values = ["", "03/04/2021", "05/04/2021"]
+    with pytest.raises(DataError, match=wanted):
+        tell("day", values, "t.csv", places(values))
+    wanted = r"TB71 .*'31/12/2021' \(row 1\) has the day first and '12/31/2021' \(row 2\) the month"
+    with pytest.raises(DataError, match=wanted):
+        tell("day", ["01/02/2021", "31/12/2021", "12/31/2021"])
+
+
+def test_a_cell_against_the_order_of_its_column_is_named():
+    with pytest.raises(DataError, match=r"TB67 .*dates with the day first.*'12/31/2021' \(line 3\)"):
+        read("day-first date", ["01/02/2021", "12/31/2021"])
 
 
 def test_missing_cells_are_nan_or_nothing():

@@ -25,6 +25,7 @@ from headstart.backbones.card import BackboneCard, Weights
 from headstart.base.config import from_dict, to_dict
 from headstart.base.errors import DataError, NotInCatalogue, did_you_mean, shown
 from headstart.base.seeds import stream
+from headstart.data.cells import DATES
 from headstart.inputs.columns import VALUE, Column, places_of, width_of
 from headstart.inputs.spec import VectorSpec
 
@@ -201,7 +202,7 @@ def _ramps(columns: Sequence[Column], X: np.ndarray) -> dict[str, np.ndarray]:
     scales: list[float] = []
     places = places_of(columns)
     for column in columns:
-        if VALUE not in column.parts or column.kind not in ("number", "date"):
+        if VALUE not in column.parts or column.kind not in ("number", *DATES):
             continue
         at = places[column.name].start + column.parts.index(VALUE)
         knots = np.unique(np.quantile(X[:, at], np.linspace(0, 1, RAMPS + 1)))

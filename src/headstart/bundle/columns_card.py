@@ -8,7 +8,14 @@ from headstart.inputs.columns import Column
 from headstart.inputs.spec import VectorSpec
 
 MOST_COLUMNS = 100  # rows of the table; bundle.json has them all
-_KINDS = {"number": "number", "boolean": "yes or no", "date": "date", "category": "name"}
+_KINDS = {
+    "number": "number",
+    "boolean": "yes or no",
+    "date": "date",
+    "day-first date": "date, the day first",
+    "month-first date": "date, the month first",
+    "category": "name",
+}
 
 
 def what(manifest: Manifest, home: str) -> str:

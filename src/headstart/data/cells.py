@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from numbers import Real
 from typing import Any, Literal, get_args
 
@@ -20,8 +21,9 @@ import numpy as np
 
 from headstart.base.errors import DataError, listed, shown
 
-Kind = Literal["number", "boolean", "date", "category"]
+Kind = Literal["number", "boolean", "date", "day-first date", "month-first date", "category"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+DATES: tuple[Kind, ...] = ("date", "day-first date", "month-first date")
 
 MISSING = frozenset(
     {"", "na", "n/a", "#n/a", "nan", "null", "none", "?", "-", "."}
@@ -36,7 +38,10 @@ _INFINITE = re.compile(r"[+-]?inf(inity)?", re.I)
 _CODE = re.compile(r"0\d+")
 _COMMA = re.compile(r"[+-]?\d+,\d+")
 _ISO = re.compile(r"(\d{4})[-/](\d{1,2})[-/](\d{1,2})(?:[T ](\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?)(Z|[+-]\d{2}:?\d{2})?)?")
-_LOCAL_DATE = re.compile(r"\d{1,2}[./-]\d{1,2}[./-]\d{2,4}( .*)?")
+_LOCAL = re.compile(
+    r"(\d{1,2})([./-])(\d{1,2})\2(\d{4})(?:[T ](\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?)(Z|[+-]\d{2}:?\d{2})?)?"
+)
+_LIKE_A_DATE = re.compile(r"\d{1,2}[./-]\d{1,2}[./-]\d{2,4}( .*)?")
 _TRUTH: Mapping[str, float] = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0, "t": 1.0, "f": 0.0}
 _PAIRS = ({"true", "false"}, {"yes", "no"}, {"t", "f"})
 _ID_NAME = re.compile(
@@ -53,8 +58,12 @@ class Told:
     why: str = ""
 
 
-def tell(name: str, values: Sequence[Any], where: str = "the table") -> Told:
-    """What a column holds, from its cells as they were written or typed. DataError TB59 for decimal commas."""
+def tell(name: str, values: Sequence[Any], where: str = "the table", places: Sequence[str] | None = None) -> Told:
+    """What a column holds, from its cells as they were written or typed.
+
+    places: what rows are called; not given: 'row 0', … DataError TB59 for decimal commas, TB71 for dates like
+    03/04/2024 where no cell tells whether the day or the month comes first, or cells contradict each other.
+    """
     try:
         counts = Counter(values)
     except TypeError:
@@ -66,10 +75,12 @@ def tell(name: str, values: Sequence[Any], where: str = "the table") -> Told:
         return Told(None, "it holds bytes")
     if len(present) == 1 and sum(present.values()) == len(values):
         return Told(None, f"every row holds '{shown(next(iter(present)))[:40]}'")
-    return _told(name, values, present, where)
+    return _told(name, values, present, where, places)
 
 
-def _told(name: str, values: Sequence[Any], present: Mapping[Any, int], where: str) -> Told:
+def _told(
+    name: str, values: Sequence[Any], present: Mapping[Any, int], where: str, places: Sequence[str] | None
+) -> Told:
     words = {v: n for v, n in present.items() if not _is_missing_word(v)}
     if {_plain(v) for v in words} in _PAIRS:
         return Told("boolean")
@@ -79,12 +90,13 @@ def _told(name: str, values: Sequence[Any], present: Mapping[Any, int], where: s
     codes = sum(isinstance(v, str) and bool(_CODE.fullmatch(v.strip())) for v in numbers)
     if numbers and not codes and (share == 1 or (share >= MOSTLY and len(numbers) > CODES)):
         return _told_of_numbers(name, values, numbers)
-    dates = sum(n for v, n in words.items() if seconds(v) is not None)
+    local = {v: read for v in words if seconds(v) is None and any(read := _readings(v))}
+    dates = sum(n for v, n in words.items() if v in local or seconds(v) is not None)
     if dates >= MOSTLY * total:
-        return Told("date")
-    if total and _share(words, _LOCAL_DATE) >= MOSTLY:
-        some = next(str(v) for v in words if isinstance(v, str))
-        return Told(None, f"dates like '{shown(some)[:20]}' can be read in two ways; write them as 2024-03-31")
+        return Told(_order_of(name, values, local, where, places) if local else "date")
+    if total and _share(words, _LIKE_A_DATE) >= MOSTLY:
+        some = next(str(v) for v in words if isinstance(v, str) and _LIKE_A_DATE.fullmatch(v.strip()))
+        return Told(None, f"dates like '{shown(some)[:20]}' are not read; write them as 2024-03-31")
     if total and _share(words, _COMMA) >= MOSTLY:
         some = next(str(v) for v in words if isinstance(v, str) and _COMMA.fullmatch(v.strip()))
         share = _share(words, _COMMA)
@@ -115,6 +127,40 @@ def _told_of_words(values: Sequence[Any], present: Mapping[Any, int]) -> Told:
             return Told(None, "it holds texts")
         return Told(None, f"it names the rows: {len(present):,} different values in {len(values):,} rows")
     return Told("category")
+
+
+def _readings(cell: Any) -> tuple[bool, bool]:
+    """Whether a text is a date with the day first, and whether it is one with the month first."""
+    return seconds(cell, "day-first date") is not None, seconds(cell, "month-first date") is not None
+
+
+def _order_of(
+    name: str,
+    values: Sequence[Any],
+    local: Mapping[Any, tuple[bool, bool]],
+    where: str,
+    places: Sequence[str] | None,
+) -> Kind:
+    """Which comes first in the whole column, by those cells that can be read in one way only."""
+    by_day = next((v for v, (day, month) in local.items() if day and not month), None)
+    by_month = next((v for v, (day, month) in local.items() if month and not day), None)
+    if by_day is not None and by_month is None:
+        return "day-first date"
+    if by_month is not None and by_day is None:
+        return "month-first date"
+
+    def cell(value: Any) -> str:
+        row = list(values).index(value)
+        return f"'{shown(value)[:30]}' ({f'row {row}' if places is None else places[row]})"
+
+    if by_day is None:
+        wrong = f"dates such as {cell(next(iter(local)))} can be read in two ways, and no day above 12 tells which"
+    else:
+        wrong = f"{cell(by_day)} has the day first and {cell(by_month)} the month"
+    raise DataError(
+        f"TB71 {shown(where)}, column '{shown(name)}': {wrong}. Write them as 2024-03-31, or leave the column out: "
+        f"--features '*,-{shown(name)}'."
+    )
 
 
 def _share(words: Mapping[Any, int], pattern: re.Pattern[str]) -> float:
@@ -157,12 +203,15 @@ def truth(cell: Any) -> float | None:
     return _TRUTH.get(_plain(cell))
 
 
-def seconds(cell: Any) -> float | None:
-    """Seconds since 1970 (UTC where no zone is given) of a date, or of a text: 2024-03-31, 2024-03-31 16:05."""
+def seconds(cell: Any, kind: Kind = "date") -> float | None:
+    """Seconds since 1970 (UTC where no zone is given) of a date, or of a text: 2024-03-31, 2024-03-31 16:05.
+
+    kind: what a text such as 03/04/2024 16:05 or 3.4.2024 is, one of DATES; 'date': no date.
+    """
     if isinstance(cell, np.datetime64):
         return float(cell.astype("datetime64[us]").astype(np.int64)) / 1e6
     if isinstance(cell, str):
-        cell = _parsed_date(cell.strip())
+        cell = _parsed_date(cell.strip(), kind)
     if isinstance(cell, datetime):
         aware = cell if cell.tzinfo else cell.replace(tzinfo=UTC)
         return (aware - _EPOCH).total_seconds()
@@ -171,13 +220,18 @@ def seconds(cell: Any) -> float | None:
     return None
 
 
-def _parsed_date(text: str) -> datetime | None:
-    found = _ISO.fullmatch(text)
-    if not found:
+def _parsed_date(text: str, kind: Kind) -> datetime | None:
+    if found := _ISO.fullmatch(text):
+        year, month, day, time, zone = found.groups()
+    elif kind != "date" and (found := _LOCAL.fullmatch(text)):
+        first, _, second, year, time, zone = found.groups()
+        day, month = (first, second) if kind == "day-first date" else (second, first)
+    else:
         return None
-    year, month, day, time, zone = found.groups()
+    hour, _, rest = (time or "00:00").partition(":")
+    clock = f"{int(hour):02}:{rest}"
     try:
-        return datetime.fromisoformat(f"{year}-{int(month):02}-{int(day):02}T{time or '00:00'}{zone or ''}")
+        return datetime.fromisoformat(f"{year}-{int(month):02}-{int(day):02}T{clock}{zone or ''}")
     except ValueError:  # the 31st of February
         return None
 
@@ -199,7 +253,7 @@ def in_words(value: Any, kind: Kind) -> str:
         return value or "–"
     if math.isnan(value):
         return "–"
-    if kind == "date":
+    if kind in DATES:
         when = _EPOCH + timedelta(seconds=float(value))
         return when.strftime("%Y-%m-%d" if value % 86_400 == 0 else "%Y-%m-%d %H:%M")
     if kind == "boolean":
@@ -221,7 +275,7 @@ def parsed(
     if kind == "category":
         names: dict[str, str] = {}  # equal words are one object
         return np.array([names.setdefault(w, w) for w in map(word, values)], object)
-    read = {"number": number, "boolean": truth, "date": seconds}[kind]
+    read = partial(seconds, kind=kind) if kind in DATES else number if kind == "number" else truth
     out = np.full(len(values), np.nan)
     wrong: list[int] = []
     for row, value in enumerate(values):
@@ -236,7 +290,13 @@ def parsed(
     return out
 
 
-_SINGULAR = {"number": "numbers", "boolean": "yes or no", "date": "dates"}
+_SINGULAR = {
+    "number": "numbers",
+    "boolean": "yes or no",
+    "date": "dates",
+    "day-first date": "dates with the day first, or such as 2024-03-31",
+    "month-first date": "dates with the month first, or such as 2024-03-31",
+}
 
 
 def _not_of_kind(

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from headstart.data.cells import Kind
+from headstart.data.cells import DATES, Kind
 from headstart.data.rows import Row, column_of
 
 MOST_NAMES = 100  # of one category; rarer ones count as others
@@ -101,7 +101,7 @@ def _learnt(name: str, kind: Kind, values: np.ndarray) -> Column:
         return _learnt_category(name, values)
     known = values[~np.isnan(values)]
     fill = float(np.median(known)) if len(known) else 0.0
-    parts = [VALUE] if kind != "date" else [VALUE, *_recurring(known)]
+    parts = [VALUE] if kind not in DATES else [VALUE, *_recurring(known)]
     if len(known) < len(values):
         parts.append(MISSING)
     return _standardised(Column(name, kind, tuple(parts), (), (), fill), values)
@@ -173,7 +173,7 @@ def _raw(column: Column, values: np.ndarray) -> np.ndarray:
         return (at[:, None] == np.arange(len(column.parts))).astype(np.float64)
     missing = np.isnan(values)
     filled = np.where(missing, column.fill, values)
-    readings = _readings(filled) if column.kind == "date" else {VALUE: filled}
+    readings = _readings(filled) if column.kind in DATES else {VALUE: filled}
     readings[MISSING] = missing.astype(np.float64)
     return np.stack([readings[part] for part in column.parts], axis=1)
 

@@ -9,7 +9,14 @@ from headstart.records.columns import ColumnRecord, ColumnsRecord, NetworkTrial
 from headstart.report import wording
 
 MOST_WORTH = 30  # columns whose worth is drawn
-KINDS = {"number": "number", "boolean": "yes or no", "date": "date", "category": "names"}
+KINDS = {
+    "number": "number",
+    "boolean": "yes or no",
+    "date": "date",
+    "day-first date": "date, the day first",
+    "month-first date": "date, the month first",
+    "category": "names",
+}
 
 
 def columns(record: ColumnsRecord) -> dict[str, Any]:

@@ -30,14 +30,14 @@ def features_of(
     taken: columns with another use: target, split, groups.  patterns: names of those to take, with * and ?; one that
     begins with '-' leaves out. A column that is named in full is taken whatever it looks like.
     learnt: columns and kinds that a saved model needs; then nothing is told, and others are passed over.
-    Raises DataError TB63 for columns that are not there, TB53, TB59 and TB67 for cells.
+    Raises DataError TB63 for columns that are not there, TB53, TB59, TB67 and TB71 for cells.
     """
     if learnt is not None:
         return Rows(_as_learnt(columns, places, where, learnt)), []
     left = [name for name in columns if name not in taken]
     chosen = matching(left, patterns, where) if patterns is not None else left
     asked = {name for name in chosen if patterns is not None and name in patterns}
-    told = {name: _told(name, columns[name], where, named=name in asked) for name in chosen}
+    told = {name: _told(name, columns[name], places, where, named=name in asked) for name in chosen}
     kinds = {name: t.kind for name, t in told.items() if t.kind is not None}
     if not kinds:
         raise _nothing_left(columns, told, where)
@@ -70,8 +70,8 @@ def matching(names: Sequence[str], patterns: Sequence[str], where: str) -> list[
     ]
 
 
-def _told(name: str, values: Sequence[Any], where: str, *, named: bool) -> Told:
-    found = tell(name, values, where)
+def _told(name: str, values: Sequence[Any], places: Sequence[str], where: str, *, named: bool) -> Told:
+    found = tell(name, values, where, places)
     if named and found.kind is None and "names the rows" in found.why:
         return Told("number" if all(number(v) is not None for v in values) else "category")
     return found
