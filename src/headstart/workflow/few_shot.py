@@ -219,7 +219,7 @@ def _beyond(scores: _Scores, n: np.ndarray) -> tuple[Estimate | None, PowerLaw |
     errors, drawn, n = errors[-FOLLOWED:], drawn[-FOLLOWED:, fine], n[-FOLLOWED:]
     foretold, foretold_drawn, _ = ahead(n[:-1], errors[:-1], drawn[:-1], to=n[-1])
     off = estimate(foretold - errors[-1], foretold_drawn - drawn[-1], n=len(scores.judged), units=scores.units)
-    if off.low > 0 or off.high < 0:
+    if off.excludes_zero:
         there, here = _as_score(scores.metric, foretold), _as_score(scores.metric, errors[-1])
         why = f"from {n[-2]:.0f} labels the curve foretells {there:.3f} for {n[-1]:.0f}, which give {here:.3f}"
         return None, None, f"{why}: it cannot be followed further"

@@ -270,7 +270,7 @@ def _against_random(
             seed=seed,
             level=1 - 0.05 / len(RANDOM_ROWS),
         )
-        if found.gain.low > 0 or found.gain.high < 0:
+        if found.gain.excludes_zero:
             break
     return found
 

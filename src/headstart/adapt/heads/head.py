@@ -39,12 +39,6 @@ class LinearHead:
         return LinearHead(self.weight, self.bias + bias)
 
 
-def fold_standardisation(head: LinearHead, mean: np.ndarray | float, scale: np.ndarray | float) -> LinearHead:
-    """A head on raw X that gives what ``head`` gives on (X − mean) / scale; mean, scale: (D,) or one number."""
-    weight = head.weight / scale
-    return LinearHead(weight, head.bias - weight @ np.broadcast_to(np.asarray(mean, np.float64), weight.shape[1]))
-
-
 @dataclass(frozen=True)
 class OutOfFold:
     """logits: (n, K), each row by models that have not seen it (NaN: never held out).  setting: what was kept."""
