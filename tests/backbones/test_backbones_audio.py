@@ -7,6 +7,7 @@ import pytest
 import torch
 from tests.data.sounds import tone
 
+from headstart.backbones import layers
 from headstart.backbones.catalogue import catalogue
 from headstart.backbones.sources import whisper_ct2
 from headstart.base.errors import DataError, Refused
@@ -160,6 +161,60 @@ def test_another_sample_rate_and_adapters_are_not_read(folders, tmp_path):
         (folder / file).write_text(json.dumps(json.loads((folder / file).read_text()) | {key: value}))
         with pytest.raises(DataError, match=words):
             catalogue.card(f"file:{folder}")
+
+
+# ------------------------------------------------------------------------------------------------------------- layers
+
+
+@pytest.mark.filterwarnings("ignore:Support for mismatched")
+@pytest.mark.parametrize("name", ["toy/audio", *MAKERS])
+def test_layers_stand_beside_each_other_and_the_last_is_the_networks_own(name, folders):
+    backbone = catalogue.load(name) if name == "toy/audio" else loaded(folders[name])
+    batch = torch.from_numpy(stacked([e.array for e in feed_for(backbone).prepare(sounds(0.3, 1.1))]))
+    depth = layers.depth_of(backbone)
+    with torch.inference_mode():
+        last, every = backbone(batch), layers.beside(backbone)(batch).unflatten(1, (depth, -1))
+        weights = tuple(np.linspace(0, 0.5, depth))
+        mixture = layers.mixed(backbone, weights)(batch)
+    assert depth == 2 and torch.equal(every[:, -1], last) and not torch.allclose(every[:, 0], last)
+    assert torch.allclose(mixture, (every * torch.tensor(weights, dtype=torch.float32)[:, None]).sum(1), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["wav2vec2", "hubert"])
+def test_inner_layers_are_those_of_the_librarys_own_forward(name, folders):
+    import transformers
+
+    wave = tone(seconds=1.3)
+    extractor = transformers.AutoFeatureExtractor.from_pretrained(folders[name])
+    network = transformers.AutoModel.from_pretrained(folders[name]).eval()
+    backbone = loaded(folders[name])
+    with torch.inference_mode():
+        given = extractor(wave, sampling_rate=16_000, return_tensors="pt").input_values
+        theirs = network(given, output_hidden_states=True).hidden_states[1].mean(1)[0].numpy()
+        array = feed_for(backbone).prepare([Waveform(wave, 16_000)])[0].array
+        ours = layers.beside(backbone)(torch.from_numpy(array[None]))[0, :32].numpy()
+    assert np.abs(ours - theirs).max() < 1e-4
+
+
+@pytest.mark.filterwarnings("ignore:Support for mismatched")
+@pytest.mark.parametrize("name", ["whisper", "wavlm"])
+def test_what_fills_up_a_batch_changes_no_layer(name, folders):
+    backbone = layers.beside(loaded(folders[name]))
+    arrays = [example.array for example in feed_for(backbone).prepare(sounds(0.3, 1.1, 0.07))]
+    with torch.inference_mode():
+        together = backbone(torch.from_numpy(stacked(arrays))).numpy()
+        alone = [backbone(torch.from_numpy(a[None])).numpy()[0] for a in arrays]
+    assert np.abs(together - alone).max() < 2e-5
+
+
+def test_a_mixture_keeps_the_contract_and_only_its_own_weights_are_believed(folders):
+    backbone = layers.mixed(loaded(folders["whisper"]), (0.25, 0.75))
+    check_random_copy(backbone)
+    check_classifier(backbone)
+    inner = loaded(folders["whisper"]).architecture
+    for wrong in ({}, {"weights": [1.0]}, {"weights": [0.5, -0.5]}, {"weights": [0.5, float("nan")]}, None):
+        with pytest.raises(DataError, match="2 weights of layers"):
+            layers.architecture_from(inner, wrong, where="config.json")
 
 
 # -------------------------------------------------------------------------------------------------------- CTranslate2

@@ -135,6 +135,45 @@ def test_numbers_and_several_labels_are_learnt_from_sounds(cache, tmp_path):
         assert hs.load(tmp_path / kind).predict([waves[0]]).scores.shape[0] == 1
 
 
+@pytest.fixture(scope="module")
+def forgetful(tmp_path_factory):
+    """The folder of a small Whisper of random weights whose last layer has forgotten all but one number."""
+    import torch
+    import transformers
+
+    place = tmp_path_factory.mktemp("nets") / "forgetful"
+    shape = {f"{side}_{what}": n for side in ("encoder", "decoder") for what, n in SMALL.items()}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = transformers.WhisperModel(transformers.WhisperConfig(d_model=32, **shape))
+    with torch.no_grad():
+        network.encoder.layer_norm.weight[1:] = 0
+    network.save_pretrained(place)
+    transformers.WhisperFeatureExtractor().save_pretrained(place)
+    return place
+
+
+SMALL = {"layers": 2, "attention_heads": 2, "ffn_dim": 64}
+
+
+@pytest.mark.parametrize("n", [60, 330])
+def test_a_mixture_of_layers_is_saved_and_served_where_the_last_one_knows_less(n, forgetful, cache, tmp_path):
+    """60 sounds are judged by cross-validation, 330 have a test part."""
+    waves = [(call(i, i % 2), 16_000) for i in range(n)]
+    config = hs.FitConfig(backbone=f"file:{forgetful}", random_baseline="off")
+    run = hs.fit(waves, ["high" if i % 2 else "low" for i in range(n)], out=tmp_path, config=config, cache=cache)
+    notes = json.loads((tmp_path / "heads.json").read_text())["notes"]
+    assert "a mixture of the 2 layers is kept" in notes[0]
+    stated = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert stated["kind"] == "layers" and sum(stated["changes"]["weights"]) == pytest.approx(1, abs=1e-3)
+    assert run.evaluation.score.value > 0.6 and run.evaluation.score.n == (n if n == 60 else 66)
+    judged = Predictions.load(tmp_path / "predictions.npz")
+    served = hs.load(tmp_path).predict([waves[int(name)] for name in judged.ids])
+    if n == 330:
+        assert np.allclose(served.scores, judged.scores, atol=2e-3)
+    assert "opens without headstart" not in (tmp_path / "model" / "README.md").read_text().lower().split("why")[0]
+
+
 @pytest.mark.parametrize(
     "words, code", [(("-b", "toy/conv"), "PL80"), (("-b", "toy/audio", "--strategy", "full"), "PL81")]
 )

@@ -191,15 +191,18 @@ def _reads_texts(folder: Path, manifest: Manifest, spec: TextSpec, where: str) -
 
 
 def _hears(folder: Path, manifest: Manifest, spec: AudioSpec, where: str) -> Architecture:
+    from headstart.backbones import layers
     from headstart.backbones.sources import audio_transformers
 
     config = read_json_file(folder, CONFIG)
-    if manifest.opens_with != "transformers" or not isinstance(config, Mapping):
+    kind = config.get("kind") if isinstance(config, Mapping) and manifest.opens_with == "headstart" else None
+    plain = config.get("inner") if isinstance(config, Mapping) and kind == layers.KIND else config
+    if not (kind == layers.KIND or manifest.opens_with == "transformers") or not isinstance(plain, Mapping):
         raise DataError(f"{where}: networks of '{manifest.opens_with}' for sounds cannot be built by this headstart.")
-    architecture = audio_transformers.architecture_from(config, where=where)
+    architecture = audio_transformers.architecture_from(plain, where=where)
     if (architecture.name == "whisper") != (spec.form == "log-mel"):
         raise DataError(f"{where}: a network of the kind '{architecture.name}' is not fed with '{spec.form}'.")
-    return architecture
+    return layers.architecture_from(architecture, config.get("changes"), where=where) if kind else architecture
 
 
 def _built_by(library: object, config: Any, where: str) -> Architecture:

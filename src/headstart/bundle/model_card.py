@@ -361,9 +361,17 @@ def _without_headstart(manifest: Manifest) -> str:
     return f"## Open it without headstart\n\nIn this folder (or write its path for `.`):\n\n```python\n{lines}\n```"
 
 
+_LAYERS_ALONE = """## Why it does not open without headstart
+
+The head learnt from a weighted sum of the network's layers, for which transformers has no word. `config.json` states
+the weights, and under `inner` how transformers builds the encoder; there is no code in it."""
+
+
 def _headstart_alone(manifest: Manifest) -> str:
     """Why no other program opens the folder, and how one without headstart may still run the network."""
     spec = manifest.input
+    if isinstance(spec, AudioSpec):
+        return _LAYERS_ALONE
     if not isinstance(spec, ImageSpec):
         return ""
     return f"""## Why it does not open without headstart

@@ -131,6 +131,7 @@ def _fit(
         from headstart.workflow.choose_backbone import choose_backbone, network_words
         from headstart.workflow.finetuning import check_tuning
         from headstart.workflow.keeping import COMPARED, Page, check_saved, report_examples, save_model
+        from headstart.workflow.layers import best_heard, last_of, listened_to
         from headstart.workflow.preprocessing import preprocessing_check
         from headstart.workflow.rank import quick_choice
         from headstart.workflow.zero_shot import names_of
@@ -149,7 +150,7 @@ def _fit(
 
     with clock("features"):
         features = extract(
-            backbone,
+            listened_to(backbone, len(dataset)),
             dataset,
             cache=cache,
             device=config.device,
@@ -157,6 +158,7 @@ def _fit(
             look=look,
             observer=observer,
         )
+        features, layers = last_of(backbone, features)
         rows = features.survey.rows
 
     with clock("audit and split"):
@@ -190,9 +192,13 @@ def _fit(
 
     with clock("heads"):
         rules = Rules(config.folds, config.metric, config.balance, config.seed)
+        heard = best_heard(backbone, known, layers, train, rules, observer)
+        backbone, known = heard.backbone, heard.known
         learnt = known.take(train)
         named = replace(rules, names=names_of(task, backbone, cache=cache, device=config.device, observer=observer))
         chosen = choose_head(learnt, named, observer)
+        notes = (*heard.words, *chosen.record.notes)
+        chosen = replace(chosen, record=replace(chosen.record, notes=notes))
         folder.save(chosen.record)
 
     def features_by(network: Backbone, positions: np.ndarray) -> Features:
@@ -246,11 +252,17 @@ def _fit(
 
     with clock("judging"):
         test = sealed.open("final evaluation") if sealed.count else np.zeros(0, np.int64)
-        probed = held_out(chosen, known.take(test)) if len(test) else cross_validated(known, named, observer=observer)
-        judged, network, kept, seen, seen_rows = probed, backbone, chosen, known, rows
+        at = test if len(test) else np.unique(np.linspace(0, len(known) - 1, COMPARED).astype(int))
+        if heard.layers is not None:  # judged by what the network itself says, as it will be served
+            known.X[at] = features_by(backbone, at).X
+        probed = (
+            held_out(chosen, known.take(test))
+            if len(test)
+            else cross_validated(known, named, layers=heard.layers, observer=observer)
+        )
+        judged, network, kept, seen, seen_rows = probed, backbone, chosen, known.take(at), rows[at]
         if tuned is not None and tuned.backbone is not None and ground is not None:
-            at = test if len(test) else np.arange(min(len(known), COMPARED))
-            network, kept, seen_rows = tuned.backbone, tuned.chosen, rows[at]
+            network, kept = tuned.backbone, tuned.chosen
             seen = known.take(at).seeing(features_by(network, at).X)
             judged = (
                 held_out(kept, seen) if len(test) else cross_judged(ground, config, rules, seconds=seconds, diary=diary)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from headstart.adapt.heads.choose import Chosen, choose
+from headstart.adapt.heads.head import HeadFamily
+from headstart.adapt.heads.layers import learnt_weights, mixture
 from headstart.base.progress import QUIET, Observer, track
 from headstart.base.seeds import stream
 from headstart.data.dataset import Dataset
@@ -44,6 +46,13 @@ class Known:
         """The same examples through other eyes."""
         return replace(self, X=X)
 
+    def mixing(self, layers: np.ndarray, learning: np.ndarray, *, seed: int) -> Known:
+        """The same examples by a mixture of ``layers`` (n, L, D), its weights learnt from the rows ``learning``."""
+        weights = learnt_weights(
+            layers[learning], self.y[learning], task=self.task, groups=self.groups[learning], seed=seed
+        )
+        return self.seeing(mixture(layers, weights))
+
     def __len__(self) -> int:
         return len(self.y)
 
@@ -60,8 +69,8 @@ class Rules:
     names: np.ndarray | None = None  # (K, D) directions of the class names among these very features
 
 
-def choose_head(known: Known, rules: Rules, observer: Observer = QUIET) -> Chosen:
-    """The head for these rows, by (repeated) cross-validation inside them."""
+def choose_head(known: Known, rules: Rules, observer: Observer = QUIET, *, extra: HeadFamily | None = None) -> Chosen:
+    """The head for these rows, by (repeated) cross-validation inside them. extra: a kind of head beside the usual."""
     strata = known.task.strata(known.y)
     repeats = 1 if len(known) >= ENOUGH_FOLDS else 2 if len(known) >= ENOUGH_FOLDS // 4 else 4
     parts = folds(strata, known.groups, k=rules.folds, repeats=repeats, seed=rules.seed)
@@ -76,6 +85,7 @@ def choose_head(known: Known, rules: Rules, observer: Observer = QUIET) -> Chose
         seed=rules.seed,
         families=rules.families,
         names=rules.names,
+        extra=extra,
         observer=observer,
     )
 
@@ -99,11 +109,13 @@ def cross_validated(
     rules: Rules,
     *,
     repeats: int = 1,
+    layers: np.ndarray | None = None,
     observer: Observer = QUIET,
     what: str = "judging by cross-validation",
 ) -> Judgement:
     """Every row predicted by a head that was chosen, and calibrated, without it (nested cross-validation).
 
+    layers: (n, L, D) of which known.X is a mixture; its weights are learnt without the row, too.
     The rows of a class that has a single group are in every training part and so in no judgement; they are left out.
     """
     strata = known.task.strata(known.y)
@@ -111,8 +123,9 @@ def cross_validated(
     total = np.zeros((len(known), known.task.outputs))
     raw, count = np.zeros_like(total), np.zeros(len(known))
     for train, rest in track(parts, observer, what, unit="rounds"):
-        chosen = choose_head(known.take(train), rules)
-        logits = chosen.head.logits(known.X[rest])
+        seen = known if layers is None else known.mixing(layers, train, seed=rules.seed)
+        chosen = choose_head(seen.take(train), rules)
+        logits = chosen.head.logits(seen.X[rest])
         raw[rest] += logits
         total[rest] += logits / chosen.temperature
         count[rest] += 1
@@ -219,7 +232,7 @@ def baselines(
         )
     )
     if random_features is not None:
-        found.append(_against_random(model, contest, random_features, full_random))
+        found.append(against_random(model, contest, lambda rows: random_features(rows).X, full_random))
     if probe is not None:
         what = "the same network frozen, with the head chosen on its features"
         found.append(
@@ -236,8 +249,13 @@ def majority_words(task: Task) -> str:
     }[task.name]
 
 
-def _against_random(
-    model: Predictions, contest: Contest, random_features: Callable[[np.ndarray], Features], full: bool
+def against_random(
+    model: Predictions,
+    contest: Contest,
+    random_features: Callable[[np.ndarray], np.ndarray],
+    full: bool,
+    *,
+    what: str = "the same head on the same network with random weights",
 ) -> Baseline:
     """The same architecture with random weights: what the structure alone is worth, without what it has learnt.
 
@@ -245,12 +263,11 @@ def _against_random(
     and are judged on, the same subsample; the baseline's words say so. The larger subsample is looked at only where
     the smaller does not tell the two apart; the intervals are wide enough for two looks (Bonferroni).
     """
-    what = "the same head on the same network with random weights"
     known, metric, seed = contest.known, contest.rules.metric, contest.rules.seed
     small = len(known) <= 2 * max(RANDOM_ROWS)
     if contest.by_folds or full or small:
         rows = np.arange(len(known))
-        theirs = contest.judge(random_features(rows).X)
+        theirs = contest.judge(random_features(rows))
         return compare(
             model, theirs, key="random-network", what=what, trained_on=contest.learnt_from, metric=metric, seed=seed
         )
@@ -258,7 +275,7 @@ def _against_random(
         train = _some(contest.train, known, seed, "random-train", most)
         test = _some(contest.test, known, seed, "random-test", most)
         part = contest.part(train, test)
-        X = random_features(np.concatenate([train, test])).X
+        X = random_features(np.concatenate([train, test]))
         ours, theirs = part.judge(part.known.X), part.judge(X)
         found = compare(
             ours,

@@ -44,6 +44,8 @@ class AudioArchitecture:
         import torch
 
         config = self._config()
+        if self.name in OF_SAMPLES:
+            config.layerdrop = 0.0  # of pretraining: whole layers left out at random, which few examples do not bear
         network: Any = self._class()(config)
         network.loss_type = "ForSequenceClassification"  # never used; without one, a tracer that looks at it warns
         if classes:
@@ -56,14 +58,29 @@ class AudioArchitecture:
         sounds: (B, L) as inputs.audio prepares them, NaN where one has ended; how far the batch is filled up that way
         changes no answer.
         """
+        return _mean(*self._states(network, sounds))
+
+    def layers(self, network: nn.Module, sounds: Tensor) -> list[Tensor]:
+        """(B, D) for each layer, input side first; the last one is ``features``."""
+        from headstart.backbones.around import listening
+
+        row = "layers" if self.name == "whisper" else "encoder.layers"
+        names = [f"{row}.{at}" for at in range(self.depth(network))]
+        with listening(network, names[:-1]) as heard:
+            last, is_there = self._states(network, sounds)
+        return [_mean(heard[name], is_there) for name in names[:-1]] + [_mean(last, is_there)]
+
+    def depth(self, network: nn.Module) -> int:
+        """How many layers there are."""
+        return int(network.config.num_hidden_layers)
+
+    def _states(self, network: nn.Module, sounds: Tensor) -> tuple[Tensor, Tensor]:
+        """((B, P, D) what the network ends with, (B, P) which positions are of the sounds)."""
         import torch
 
         there = ~sounds.isnan()
         sounds = torch.where(there, sounds, torch.zeros_like(sounds))
-        states, is_there = (_whisper if self.name == "whisper" else _of_samples)(network, sounds, there)
-        # In float32 whatever the network's precision: sums over hundreds of positions lose bits otherwise.
-        weights = is_there.unsqueeze(-1).float()
-        return ((states.float() * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)).to(states.dtype)
+        return (_whisper if self.name == "whisper" else _of_samples)(network, sounds, there)
 
     def config(self, spec: InputSpec, labels: Sequence[str], feature_dim: int) -> dict[str, Any]:
         """config.json of a transformers model folder; the class it names opens it as the encoder."""
@@ -156,6 +173,13 @@ def spec_of(architecture: AudioArchitecture, stated: Mapping[str, Any], *, where
 
 
 # ------------------------------------------------------------------------------------------------------- the networks
+
+
+def _mean(states: Tensor, is_there: Tensor) -> Tensor:
+    """(B, D) over the positions that are there."""
+    # In float32 whatever the network's precision: sums over hundreds of positions lose bits otherwise.
+    weights = is_there.unsqueeze(-1).float()
+    return ((states.float() * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)).to(states.dtype)
 
 
 def _whisper(network: Any, frames: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
