@@ -101,6 +101,7 @@ def choose(
     resamples: int = 1000,
     families: Sequence[str] | None = None,
     names: np.ndarray | None = None,
+    extra: HeadFamily | None = None,
 ) -> Chosen:
     """The head to keep for features X, with the table of what was tried.
 
@@ -108,6 +109,7 @@ def choose(
     same for all heads, possibly repeated.  groups: (n,) rows that belong together; folds must not part them.
     metric: the score that decides, the task's headline when not given.  families: names of the only ones to try.
     names: (K, D) directions of the class names in the space of the features, where a network has read them.
+    extra: a kind of head beside those, or with families=() alone.
 
     Centre and scale are those of each fold's training rows. Settings (λ, C, k) are chosen inside each kind of head.
     Differences are paired over bootstrap resamples of the held-out rows; of all heads whose difference to the best may
@@ -116,7 +118,7 @@ def choose(
     contest = _contest(X, y, task, folds, groups, metric, seed, resamples)
     _check_balance(balance)
     with blas_for(X.shape[0] * X.shape[1] * task.outputs):
-        return _chosen(contest, balance, groups, families, names, observer)
+        return _chosen(contest, balance, groups, families, names, extra, observer)
 
 
 def _chosen(
@@ -125,13 +127,14 @@ def _chosen(
     groups: np.ndarray | None,
     families: Sequence[str] | None,
     names: np.ndarray | None,
+    extra: HeadFamily | None,
     observer: Observer,
 ) -> Chosen:
     task = contest.task
     weights = _class_weights(contest) if balance == "weights" else None
     rotated = rotate(contest.X, weights=weights)
     shift = _adjustment(contest) if balance == "logit-adjust" else None
-    tried, notes = _families(contest, groups, families, names)
+    tried, notes = _families(contest, groups, families, names, extra)
     # Side by side: each family is single-threaded numpy that lets go of the interpreter.
     with ThreadPoolExecutor(min(len(tried), os.cpu_count() or 1)) as pool:
         judged = pool.map(lambda family: _enter(contest, family, rotated, shift), tried)
@@ -217,14 +220,18 @@ def _check_balance(balance: str) -> None:
 
 
 def _families(
-    contest: Contest, groups: np.ndarray | None, only: Sequence[str] | None, names: np.ndarray | None
+    contest: Contest,
+    groups: np.ndarray | None,
+    only: Sequence[str] | None,
+    names: np.ndarray | None,
+    extra: HeadFamily | None,
 ) -> tuple[list[HeadFamily], list[str]]:
     """Those that suit the task, and what is said about those left out."""
     every = [NamedMean(names) if isinstance(f, NamedMean) else f for f in HEADS]
     if only is not None and names is None:  # other features, whose names nobody has read: the same head without them
         only = [NearestMean().name if name == NamedMean().name else name for name in only]
     notes, suiting = [], [f for f in every if f.fits(contest.task)]
-    families = [f for f in suiting if only is None or f.name in only]
+    families = [f for f in suiting if only is None or f.name in only] + ([extra] if extra is not None else [])
     if not any(f.linear for f in families):
         known = ", ".join(f.name for f in suiting if f.linear)
         wanted = listed(only or [])

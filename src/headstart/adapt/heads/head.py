@@ -1,9 +1,9 @@
-"""What a head is: one linear layer; and what every family of heads can do."""
+"""What a head is: one linear layer, perhaps with hidden ones before it; and what every family of heads can do."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -17,26 +17,39 @@ Setting = Mapping[str, float | str]
 
 @dataclass(frozen=True)
 class LinearHead:
-    """logits = X weightᵀ + bias.  weight: (K, D) float64, bias: (K,) float64, as in torch.nn.Linear."""
+    """logits = X weightᵀ + bias.  weight: (K, D) float64, bias: (K,) float64, as in torch.nn.Linear.
+
+    hidden: (weight, bias) of layers before it, input side first, with GELU after each: X goes through them, and D is
+    the width of the last. They become a part of the network before anything is saved.
+    """
 
     weight: np.ndarray
     bias: np.ndarray
+    hidden: tuple[tuple[np.ndarray, np.ndarray], ...] = ()
 
     def logits(self, X: np.ndarray) -> np.ndarray:
         """(N, K) float64 for X (N, D) of any float type."""
         out = np.empty((len(X), len(self.bias)))
         for start in range(0, len(X), 4096):  # float64 copies of a block, never of all rows
             rows = slice(start, start + 4096)
-            out[rows] = np.asarray(X[rows], np.float64) @ self.weight.T + self.bias
+            out[rows] = self._deep(np.asarray(X[rows], np.float64)) @ self.weight.T + self.bias
         return out
+
+    def _deep(self, x: np.ndarray) -> np.ndarray:
+        from scipy.special import erf
+
+        for weight, bias in self.hidden:
+            x = x @ weight.T + bias
+            x = 0.5 * x * (1 + erf(x / np.sqrt(2)))
+        return x
 
     def scaled(self, temperature: float) -> LinearHead:
         """The head whose logits are these divided by ``temperature``."""
-        return LinearHead(self.weight / temperature, self.bias / temperature)
+        return replace(self, weight=self.weight / temperature, bias=self.bias / temperature)
 
     def shifted(self, bias: np.ndarray) -> LinearHead:
         """The head whose logits are these plus ``bias`` (K,)."""
-        return LinearHead(self.weight, self.bias + bias)
+        return replace(self, bias=self.bias + bias)
 
 
 @dataclass(frozen=True)
