@@ -8,10 +8,13 @@ from __future__ import annotations
 import json
 import math
 import statistics
+import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from benchmarks.figure import REPOSITORY
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,6 +62,12 @@ def read_cells(place: Path) -> dict[tuple[str, int, str, float], Cell]:
 def append_cell(place: Path, cell: Cell) -> None:
     with place.open("a") as file:
         file.write(json.dumps(asdict(cell)) + "\n")
+
+
+def commit() -> str:
+    """Of the code that is measured."""
+    git = ["git", "rev-parse", "--short", "HEAD"]
+    return subprocess.run(git, cwd=REPOSITORY, capture_output=True, text=True, check=False).stdout.strip()
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import venv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,10 @@ EXCLUDED = (
 
 PATIENCE_S = 900  # a peer that takes longer is stopped; the epochs it has finished count, and the notes say so
 _FASTAI = ("fastcore", "fastprogress", "fasttransform", "plum-dispatch<2.10", "requests", "matplotlib", "pandas")
+_SETFIT = (
+    *("setfit", "sentence-transformers", "datasets", "evaluate", "accelerate", "multiprocess", "dill", "xxhash"),
+    *("requests", "urllib3", "charset-normalizer", "idna", "certifi", "psutil", "fsspec", "pandas", "pyarrow"),
+)
 
 
 def measure(bench: Bench) -> Outcome:
@@ -119,15 +124,26 @@ def _wilson(share: float, n: int) -> str:
 
 
 def fastai_python(bench: Bench) -> str:
-    """An environment with fastai that sees this one's torch and timm; made once, or named by HEADSTART_BENCH_FASTAI.
+    """An environment with fastai, or the one that HEADSTART_BENCH_FASTAI names.
 
     fastai itself is installed without its dependencies: it asks for spacy, which vision does not use.
     """
     given = os.environ.get("HEADSTART_BENCH_FASTAI")
-    if given:
-        return given
-    place = bench.work / "fastai-venv"
-    python = place / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    return given or environment(bench, "fastai", ("fastai", "fastdownload", "cloudpickle"), _FASTAI)
+
+
+def setfit_python(bench: Bench) -> str:
+    """An environment with SetFit and sentence-transformers, or the one that HEADSTART_BENCH_SETFIT names."""
+    return os.environ.get("HEADSTART_BENCH_SETFIT") or environment(bench, "setfit", _SETFIT)
+
+
+def environment(bench: Bench, name: str, alone: Sequence[str], whole: Sequence[str] = ()) -> str:
+    """A Python that sees this one's torch, timm and transformers, and has these packages; made once.
+
+    alone: installed without what they depend on.  whole: with it.
+    """
+    place = bench.work / f"{name}-venv"
+    python = str(place / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
     if not (place / ".done").exists():
         venv.create(place, with_pip=True, clear=True)
         site = subprocess.run(
@@ -139,7 +155,8 @@ def fastai_python(bench: Bench) -> str:
         ours = [p for p in sys.path if p.endswith("site-packages")]
         (Path(site.stdout.strip()) / "bench.pth").write_text("\n".join(ours) + "\n")
         pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "--no-deps", "fastai", "fastdownload", "cloudpickle"], check=True, capture_output=True)
-        subprocess.run([*pip, *_FASTAI], check=True, capture_output=True)
+        subprocess.run([*pip, "--no-deps", *alone], check=True, capture_output=True)
+        if whole:
+            subprocess.run([*pip, *whole], check=True, capture_output=True)
         (place / ".done").touch()
-    return str(python)
+    return python

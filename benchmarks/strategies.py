@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cells import Cell, append_cell, mean_accuracy, mean_difference, read_cells, table
+from benchmarks.cells import Cell, append_cell, commit, mean_accuracy, mean_difference, read_cells, table
 from benchmarks.figure import REPOSITORY, Bench, Outcome, Row
 from benchmarks.material import LITE0
 from benchmarks.peers import fastai_python
@@ -71,7 +71,7 @@ def _fill(bench: Bench, place: Path, data: SmallSet, seed: int, names: Sequence[
     field = Field(bench, data, seed)
     for name in missing:
         right, seconds, words = field.answers(name, minutes)
-        cell = Cell(data.name, seed, name, minutes, "".join(map(str, right.astype(int))), seconds, words, _commit())
+        cell = Cell(data.name, seed, name, minutes, "".join(map(str, right.astype(int))), seconds, words, commit())
         append_cell(place, cell)
         print(f"  {data.name} seed {seed} {name}: {cell.accuracy:.4f} after {seconds:.0f} s ({words})", flush=True)
 
@@ -232,8 +232,3 @@ def _save_weights(backbone: Any, place: Path) -> None:
     from safetensors.torch import save_file
 
     save_file({name: tensor.contiguous() for name, tensor in backbone.network.state_dict().items()}, place)
-
-
-def _commit() -> str:
-    git = ["git", "rev-parse", "--short", "HEAD"]
-    return subprocess.run(git, cwd=REPOSITORY, capture_output=True, text=True, check=False).stdout.strip()

@@ -24,6 +24,7 @@ import numpy as np
 from benchmarks.figure import Bench, Outcome, Row, divided, seconds
 
 if TYPE_CHECKING:
+    from headstart.backbones.backbone import Backbone
     from headstart.features.runners.runner import Runner
     from headstart.records.evaluation import Baseline
 
@@ -99,6 +100,16 @@ def speeds(texts: Sequence[str], bench: Bench) -> tuple[tuple[float, ...], tuple
             took = seconds(whole)
             found[name].append(len(texts) / took)
     return tuple(found["fast"]), tuple(found["plain"])
+
+
+def save_encoder(backbone: Backbone, place: Path) -> None:
+    """As a folder that transformers opens; the packages take of it what lies below the classifier."""
+    from headstart.adapt.heads.head import LinearHead
+    from headstart.bundle.save import ModelFacts, save
+    from headstart.tasks.classification import Classification
+
+    nothing = LinearHead(np.zeros((2, backbone.card.feature_dim)), np.zeros(2))
+    save(place, backbone=backbone, head=nothing, task=Classification(("no", "yes")), facts=ModelFacts())
 
 
 # ----------------------------------------------------------------------------------------------------------- accuracy
