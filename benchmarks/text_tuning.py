@@ -197,7 +197,7 @@ def ground_of(s: Set, cache: Path) -> Ground:
     from headstart.features.border import Border
     from headstart.features.extract import extract
     from headstart.features.feeds import feed_for
-    from headstart.inputs.texts import read_texts
+    from headstart.inputs.sequences import read_sequences
     from headstart.training.loop import LoopSettings
     from headstart.workflow.judge import Known
     from headstart.workflow.reading import task_of
@@ -209,6 +209,6 @@ def ground_of(s: Set, cache: Path) -> Ground:
     usable = dataset.take(features.survey.rows)
     task, n = task_of(usable), len(usable)
     known = Known(features.X, task.encode(usable.targets or ()), np.arange(n), np.asarray(usable.ids, object), task)
-    texts = read_texts(usable, feed_for(backbone).prepare, look=look_for("text"))
+    texts = read_sequences(usable, feed_for(backbone).prepare, look=look_for("text"))
     settings = LoopSettings("bf16")
     return Ground(backbone, known, texts, "torch-f32", "cpu", settings, Border(cache / "border"), seed=0)

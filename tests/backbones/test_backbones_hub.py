@@ -149,3 +149,34 @@ def test_an_index_without_a_map_says_so(split, content):
     (split / "model.safetensors.index.json").write_text(content)
     with pytest.raises(DataError, match="CK14"):
         catalogue.load(f"file:{split}")
+
+
+def test_a_network_for_sounds_is_that_of_a_local_folder(tmp_path, monkeypatch):
+    from huggingface_hub import constants
+    from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
+
+    folder = tmp_path / "sounds"
+    config = Wav2Vec2Config(
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        conv_dim=(16,) * 7,
+        num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=4,
+    )
+    Wav2Vec2Model(config).save_pretrained(folder)
+    Wav2Vec2FeatureExtractor(do_normalize=False).save_pretrained(folder)
+    with hub(folder) as (address, fetched):
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        template = address + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        card = catalogue.card(NAME)
+        assert card.modality == "audio" and not card.input.normalised and "model.safetensors" not in fetched
+        fetched_one, local = catalogue.load(NAME), catalogue.load(f"file:{folder}")
+    wave = torch.sin(torch.arange(8000) / 5)[None]
+    with torch.inference_mode():
+        assert torch.equal(fetched_one(wave), local(wave))
+    assert fetched.count("model.safetensors") == 1

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
@@ -62,6 +63,14 @@ def test_bad_sounds_are_left_out_by_name_and_copies_stay_on_one_side(finished_so
     assert pair in [sorted(c["ids"]) for c in audit["clusters"]]
     assert len({name in split["test"] for name in pair}) == 1
     assert any("mixed sample rates" in f["text"] for f in audit["findings"])
+
+
+def test_who_speaks_is_asked_for_until_it_is_said(headstart, tmp_path):
+    place = folder_of(tmp_path / "calls", 24)
+    code, out, _ = headstart("inspect", place, "--json")
+    assert code == 0 and "keep them on one side with --group-by" in out
+    code, out, _ = headstart("inspect", place, "--json", "--group-by", r"regex:(\d\d)\d?\.")
+    assert code == 0 and "who speaks" not in out
 
 
 def test_served_sounds_are_scored_as_they_were_evaluated(finished_sounds, headstart, tmp_path):
@@ -135,6 +144,25 @@ def test_numbers_and_several_labels_are_learnt_from_sounds(cache, tmp_path):
         assert hs.load(tmp_path / kind).predict([waves[0]]).scores.shape[0] == 1
 
 
+def test_a_tuned_run_on_sounds_keeps_the_convolutions_and_says_what_was_judged(finished_sounds, headstart, tmp_path):
+    from safetensors.numpy import load_file
+
+    run, place = finished_sounds
+    words = ["-b", "toy/audio", "--strategy", "full", "--epochs", "2", "--lr", "1e-3", "--precision", "float32"]
+    code, _, err = headstart("fit", place, "--out", tmp_path, *words)
+    assert code == 0, err
+    before, after = (load_file(folder / "model" / "model.safetensors") for folder in (run, tmp_path))
+    moved = {name for name in before if (before[name] != after[name]).any()}
+    assert any(name.startswith("layers.0") for name in moved)
+    assert not any(name.startswith(("conv", "embed_positions")) for name in moved)
+    judged, model = Predictions.load(tmp_path / "predictions.npz"), hs.load(tmp_path)
+    some = judged.ids[:8]
+    assert np.allclose(model.predict([place / name for name in some]).scores, judged.scores[:8], atol=2e-3)
+    page = (tmp_path / "report.html").read_text()
+    section = re.sub(r"<[^>]+>", " ", page.split('id="finetuning"')[1].split("</section>")[0])
+    assert "sounds" in section and not re.search(r"\b([Ii]mage|[Pp]icture|[Tt]ext)s?\b", section), section
+
+
 @pytest.fixture(scope="module")
 def forgetful(tmp_path_factory):
     """The folder of a small Whisper of random weights whose last layer has forgotten all but one number."""
@@ -174,9 +202,7 @@ def test_a_mixture_of_layers_is_saved_and_served_where_the_last_one_knows_less(n
     assert "opens without headstart" not in (tmp_path / "model" / "README.md").read_text().lower().split("why")[0]
 
 
-@pytest.mark.parametrize(
-    "words, code", [(("-b", "toy/conv"), "PL80"), (("-b", "toy/audio", "--strategy", "full"), "PL81")]
-)
+@pytest.mark.parametrize("words, code", [(("-b", "toy/conv"), "PL80"), (("-b", "toy/audio", "--prove"), "PL81")])
 def test_what_does_not_go_together_is_said_before_any_work(words, code, headstart, tmp_path):
     exit_code, _, err = headstart("fit", folder_of(tmp_path / "calls", 12), "--out", tmp_path / "run", *words)
     assert exit_code == 2 and code in err

@@ -68,6 +68,13 @@ def test_columns_that_say_nothing_are_left_out_and_said_so(fitted):
     assert any("'heated' left out" in note for note in record["left_out"])
 
 
+def test_what_fewer_labels_give_grows_towards_what_all_give(fitted):
+    points = fitted.few_shot.points
+    assert [p.most for p in points] == [16, 32, 64, 128, 256, 0]
+    assert points[0].score.value > points[-1].score.value == pytest.approx(fitted.evaluation.score.value)
+    assert "on the columns as the network gives them" in fitted.report.read_text()
+
+
 def test_what_matters_is_told_from_what_does_not(fitted):
     worth = {c["column"]: c["loss"] for c in read_json(fitted.folder.columns)["contributions"]}
     assert all(worth[name]["low"] > 0 for name in ("size", "town", "built"))
@@ -163,6 +170,7 @@ def test_a_network_may_be_named(name, tmp_path):
     config = replace(FAST, backbone=name)
     run = headstart.fit(flats(tmp_path / "few.csv", 120), out=tmp_path / "run", config=config, cache=tmp_path)
     assert run.record.backbone.name == name
+    assert run.few_shot is not None and run.few_shot.points[-1].n == 96
 
 
 def test_networks_that_were_pretrained_have_no_place_here(tmp_path):

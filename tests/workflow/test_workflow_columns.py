@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from headstart.backbones.columns import NAMES
+from headstart.adapt.heads.head import LinearHead
+from headstart.backbones.columns import LEARNT, NAMES, columns_backbone
+from headstart.bundle.load import load
+from headstart.bundle.save import ModelFacts, save
 from headstart.data.rows import Frame, Rows
+from headstart.features.extract import features_of_rows
+from headstart.inputs.columns import encode, learn_columns
 from headstart.tasks.classification import Classification
 from headstart.tasks.regression import Regression
-from headstart.workflow.columns import Judge, averaged, choose_network, tasks_for
+from headstart.workflow.columns import Judge, averaged, choose_network, tasks_for, with_hidden_layers
 from headstart.workflow.contributions import contributions
 from headstart.workflow.judge import Known, Rules
 from headstart.workflow.modalities.rivals import boosting, linear, predicted
@@ -62,6 +68,46 @@ def test_classes_that_no_line_parts_are_parted(X):
     model, _, _ = kept(X, known_of(y, Classification(("in", "out"))))
     assert model.backbone.card.name != "columns/plain"
     assert (model.held_out.predicted == y[[int(i) for i in model.held_out.ids]]).mean() > 0.9
+
+
+def test_hidden_layers_are_asked_for_by_name_and_stand_in_the_network(X):
+    y = X[:, 0] * X[:, 1]
+    rows, known = rows_of(X), numbers(y)
+    model, trials, _ = choose_network(rows, known, (LEARNT,), RULES)
+    card = model.backbone.card
+    assert (card.name, card.feature_dim, model.chosen.family) == (LEARNT, 64, "mlp")
+    assert [(t.name, t.head) for t in trials] == [(LEARNT, "mlp")]
+    assert not model.chosen.head.hidden and model.chosen.head.weight.shape == (1, 64)
+    after, _ = model.judge(rows, known)
+    assert np.square(after.scores - known.y).mean() < 0.3 * y.var()
+    again = choose_network(rows, known, (LEARNT,), RULES)[0]
+    assert again.backbone.record.weights_sha256 == model.backbone.record.weights_sha256
+
+
+def test_hidden_layers_are_saved_with_the_network_and_say_the_same_when_loaded(X, tmp_path):
+    rows, rng = rows_of(X), np.random.default_rng(7)
+    columns = learn_columns(rows)
+    curves = columns_backbone("columns/curves", columns, encode(rows, columns), seed=0)
+    features = features_of_rows(curves, rows)
+    widths = (features.shape[1], 9, 5)
+    hidden = tuple((rng.normal(size=(b, a)), rng.normal(size=b)) for a, b in pairwise(widths))
+    head = LinearHead(rng.normal(size=(2, 5)), rng.normal(size=2), hidden)
+    task = Regression(("u", "v"))
+    deeper, last = with_hidden_layers(curves, head)
+    assert (deeper.card.name, deeper.card.feature_dim, last.hidden) == (LEARNT, 5, ())
+    save(tmp_path / "m", backbone=deeper, head=last, task=task, facts=ModelFacts("mlp", rounded=False))
+    said = load(tmp_path / "m").predict([dict(zip("abc", row, strict=True)) for row in X.tolist()]).scores
+    np.testing.assert_allclose(said, head.logits(features), rtol=1e-4, atol=1e-3)
+    assert "its hidden layers with their targets" in (tmp_path / "m" / "README.md").read_text()
+
+
+def test_hidden_layers_are_not_tried_on_few_rows(X):
+    def tried(n):
+        trials = choose_network(rows_of(X[:n]), numbers(X[:n, 0]), ("columns/plain", LEARNT), RULES)[1]
+        return {t.name for t in trials}
+
+    assert tried(100) == {"columns/plain"}
+    assert tried(N) == {"columns/plain", LEARNT}
 
 
 def test_the_logarithm_is_tried_for_long_tailed_targets_above_zero_only(X):

@@ -11,7 +11,7 @@ from headstart.adapt.heads.head import LinearHead
 from headstart.adapt.model import assemble
 from headstart.adapt.plan import HEAD
 from headstart.adapt.strategies import Options
-from headstart.adapt.strategies.texts import DEFAULTS
+from headstart.adapt.strategies.sequences import DEFAULTS
 from headstart.backbones.catalogue import catalogue
 from headstart.backbones.sources.toy import TOKENIZER
 from headstart.base.errors import PlanError
@@ -22,7 +22,7 @@ from headstart.features.border import Border
 from headstart.features.extract import extract
 from headstart.features.feeds import feed_for
 from headstart.inputs.pairs import PairBatches
-from headstart.inputs.texts import read_texts
+from headstart.inputs.sequences import read_sequences
 from headstart.tasks.classification import Classification
 from headstart.tasks.multilabel import MultiLabel
 from headstart.tasks.regression import Regression
@@ -65,7 +65,7 @@ def ground_of(backbone, tmp_path, task="classification", **changes):
     dataset = open_dataset(texts(), text="")
     X = extract(backbone, dataset, cache=tmp_path / "cache", only_runner="torch-f32").X
     known = Known(X, made.encode(targets), n, np.asarray(dataset.ids, object), made)
-    examples = read_texts(dataset, feed_for(backbone).prepare, look=look_for("text"))
+    examples = read_sequences(dataset, feed_for(backbone).prepare, look=look_for("text"))
     return Ground(
         **{
             "backbone": backbone,
@@ -115,7 +115,7 @@ def changed(ground, tuned):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("strategy", [name for name in DEFAULTS if name != "setfit"])
+@pytest.mark.parametrize("strategy", [name for name in DEFAULTS["text"] if name != "setfit"])
 def test_every_strategy_trains_every_encoder_and_leaves_the_table_of_words(strategy, kind, tmp_path):
     ground = ground_of(encoder(kind, tmp_path / "network"), tmp_path)
     tuned = trained(ground, strategy, lr=None if strategy == "linear-probe" else 1e-3)

@@ -15,6 +15,10 @@ _WHAT = {"all": "", "norm-and-bias": "norm and bias of ", "added": "additions to
 _STATISTICS = {"moving": "where there is any, it follows the data", "fixed": "where there is any, as it was loaded"}
 _SURGERY = {"lora": "LoRA", "adapter": "adapters"}
 _OPTIMIZERS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
+_AS_THEY_ARE = {
+    "text": ("texts", "as they are; the table of words stays as it was loaded"),
+    "audio": ("sounds", "as they are; the convolutions in front stay as they were loaded"),
+}
 _GAP = "  "  # between columns
 _WIDTH = 100  # characters of a line
 
@@ -188,15 +192,15 @@ def _facts(plan: Plan, rows: Sequence[PhaseRow], of: str) -> Iterator[tuple[str,
     tuned = [(row, phase) for row, phase in zip(rows, plan.phases, strict=True) if row.fastest is not None]
     if any(row.penalties for row, _ in tuned):
         yield "penalties", _by_phase([(row.name, ", ".join(row.penalties) or "none") for row, _ in tuned])
-    if of == "text":
-        yield "texts", "as they are; the table of words stays as it was loaded"
+    if of in _AS_THEY_ARE:
+        yield _AS_THEY_ARE[of]
     else:
         yield "views", _views(plan)
-    if tuned and of != "text":
+    if tuned and of not in _AS_THEY_ARE:
         yield "BatchNorm", _by_phase([(phase.name, _STATISTICS[phase.statistics]) for _, phase in tuned])
     if plan.ema is not None:
         yield "weights", f"running mean, half-life {plan.ema:.3g} of the steps"
-    yield "validation", _validation(plan, "text" if of == "text" else "image")
+    yield "validation", _validation(plan, {"text": "text", "audio": "sound"}.get(of, "image"))
 
 
 def _head(plan: Plan) -> str:

@@ -103,8 +103,13 @@ class Backbone(nn.Module):
 
         Of a network for texts all but the one that holds the table of its vocabulary: a few thousand texts hold a few
         thousand of its words, and of e5-small it is 384 of 470 MB, three times that with the moments of Adam.
+        Of a network for sounds those without convolutions: what they hear is the same in every task, few sounds would
+        spoil it (METHODS B.4), and they are half of the work.
         """
         names = tuple(stage.name for stage in self.stages)
+        if self.card.modality == "audio":
+            convolutions = [name for name, m in self.network.named_modules() if isinstance(m, nn.Conv1d)]
+            return tuple(s.name for s in self.stages if not any(s.holds(f"{name}.weight") for name in convolutions))
         if self.card.modality != "text":
             return names
         tables = {name: m.num_embeddings for name, m in self.network.named_modules() if isinstance(m, nn.Embedding)}

@@ -4,6 +4,7 @@
     columns/curves   and of each number a row of ramps: heads can then bend its effect (a piecewise linear function,
                      which is level at the far ends)
     columns/kernel   and Nyström features of a Gaussian kernel over all columns: they can also join in their effects
+    columns/mlp      columns/curves with hidden layers behind it, which do learn from the targets (adapt.grown)
 
 Each holds the one before it. All are small, and heads on them stay linear and in closed form. Nyström features:
 Williams & Seeger 2001; the landmarks are means of a few training rows each, so that no row of the user's table lies in
@@ -30,6 +31,7 @@ from headstart.inputs.columns import VALUE, Column, places_of, width_of
 from headstart.inputs.spec import VectorSpec
 
 NAMES = ("columns/plain", "columns/curves", "columns/kernel")  # the simplest first
+LEARNT = "columns/mlp"  # the richest
 OUTPUT = "headstart_output"
 FAR = 3.0  # beyond so many standard deviations a straight line is not followed, except by columns/plain
 RAMPS = 16  # of a number, between its quantiles
@@ -153,11 +155,12 @@ def architecture_from(config: Any, *, where: str) -> ColumnsArchitecture:
 
 
 def check_name(name: str) -> str:
-    """``name`` if it is one of NAMES; NotInCatalogue otherwise."""
-    if name not in NAMES:
+    """``name`` if it is one of NAMES or LEARNT; NotInCatalogue otherwise."""
+    every = (*NAMES, LEARNT)
+    if name not in every:
         raise NotInCatalogue(
-            f"no backbone '{shown(name)}' for columns of a table.{did_you_mean(name, NAMES)} There are: "
-            f"{', '.join(NAMES)}; auto chooses by cross-validation."
+            f"no backbone '{shown(name)}' for columns of a table.{did_you_mean(name, every)} There are: "
+            f"{', '.join(every)}; auto chooses by cross-validation."
         )
     return name
 

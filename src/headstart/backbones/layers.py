@@ -76,10 +76,10 @@ def _around(backbone: Backbone, weights: tuple[float, ...], words: str, width: i
 
 def architecture_from(inner: AudioArchitecture, changes: Any, *, where: str) -> LayersArchitecture:
     """The architecture with the weights that a config.json states; DataError where they do not fit it."""
-    weights = changes.get("weights") if isinstance(changes, Mapping) else None
+    stated = changes.get("weights") if isinstance(changes, Mapping) else None
+    weights = [w for w in stated if isinstance(w, int | float) and 0 <= w <= 1] if isinstance(stated, list) else []
     with torch.device("meta"):
         depth = inner.depth(inner.build(0))
-    fine = isinstance(weights, list) and len(weights) == depth
-    if not fine or not all(isinstance(w, int | float) and 0 <= w <= 1 for w in weights):
+    if stated != weights or len(weights) != depth:
         raise DataError(f"{where}: expected {depth} weights of layers, each from 0 to 1.")
     return LayersArchitecture(inner, tuple(map(float, weights)))

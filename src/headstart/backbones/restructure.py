@@ -22,7 +22,7 @@ from headstart.backbones.sources.timm import TimmArchitecture
 from headstart.backbones.structure import POOLINGS, Pooling, Structure
 from headstart.base.config import from_dict, to_dict
 from headstart.base.errors import DataError, PlanError, did_you_mean, shown
-from headstart.inputs.spec import ImageSpec
+from headstart.inputs.spec import ImageSpec, InputSpec
 
 OUTPUT = "headstart_output"  # name of the layer that gives the answers, in networks that headstart alone can open
 LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's mode 'L'
@@ -133,7 +133,7 @@ def own_config(
     inner: Architecture,
     kind: str,
     changes: Mapping[str, Any],
-    spec: ImageSpec,
+    spec: InputSpec,
     labels: Sequence[str],
     feature_dim: int,
 ) -> dict[str, Any]:

@@ -26,10 +26,12 @@ def what(manifest: Manifest, home: str) -> str:
     link = " It learnt the logarithm of the target; what it gives is in the target's own units." * (
         manifest.task.link == "log"
     )
+    made = f"was made from the training rows without their targets, and a linear layer ({manifest.head.family})"
+    if manifest.backbone.name == "columns/mlp":
+        made = "was made from the training rows, its hidden layers with their targets, and a linear layer"
     lines = [
         f"A model for rows of a table, made with [headstart]({home}) on {manifest.created[:10]}. It predicts{target}.",
-        f"Nothing in it was pretrained: its network (`{manifest.backbone.architecture}`) was made from the training "
-        f"rows without their targets, and a linear layer ({manifest.head.family}) was fitted on its "
+        f"Nothing in it was pretrained: its network (`{manifest.backbone.architecture}`) {made} was fitted on its "
         f"{manifest.backbone.feature_dim} features.{link}",
     ]
     if manifest.backbone.name == "columns/kernel":

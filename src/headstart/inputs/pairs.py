@@ -10,7 +10,7 @@ import numpy as np
 from headstart.base.seeds import stream
 from headstart.inputs.batches import Batch
 from headstart.inputs.prepared import stacked
-from headstart.inputs.texts import Texts
+from headstart.inputs.sequences import Sequences
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +24,7 @@ class PairBatches:
     different texts of one class, 0 for two of different classes. A class of one text has no like pair.
     """
 
-    def __init__(self, texts: Texts, labels: np.ndarray, rows: np.ndarray, *, batch_size: int, seed: int) -> None:
+    def __init__(self, texts: Sequences, labels: np.ndarray, rows: np.ndarray, *, batch_size: int, seed: int) -> None:
         self._texts, self._rows, self._seed = texts, np.asarray(rows, np.int64), seed
         self._members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
         assert len(self._members) > 1, "pairs need two classes"

@@ -33,6 +33,7 @@ def few_shot(records: Records) -> dict[str, Any] | None:
         "is_share": words.is_share,
         "higher_is_better": words.higher_is_better,
         "head": wording.head_name(record.head),
+        "of": "the frozen network's features" if records.columns is None else "the columns as the network gives them",
         "judged": wording.counted(record.n, records.words.one),
         "draws": record.draws,
         "curves": [curve],

@@ -52,6 +52,7 @@ HEADS: Mapping[str, str] = {
     "nearest-mean": "Nearest class mean",
     "names+mean": "Class means and names",
     "neighbours": "Nearest neighbours",
+    "mlp": "Hidden layers",
 }
 
 BALANCES: Mapping[str, str] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from headstart.adapt.heads.choose import Chosen
+from headstart.adapt.heads.head import LinearHead
+from headstart.adapt.heads.perceptron import Perceptron
 from headstart.base.progress import QUIET, Observer, track
 from headstart.data.cells import in_words
 from headstart.data.rows import Row, column_of
@@ -23,7 +26,7 @@ from headstart.records.evaluation import Baseline
 from headstart.records.predictions import Predictions
 from headstart.tasks.regression import Regression
 from headstart.tasks.task import Task
-from headstart.workflow.judge import Known, Rules, choose_head, judgement
+from headstart.workflow.judge import Contest, Known, Rules, choose_head, judgement
 
 if TYPE_CHECKING:
     from headstart.backbones.backbone import Backbone
@@ -32,6 +35,16 @@ SKEWED = 1.0  # skewness of a positive target from which its logarithm is tried
 EXAMPLES = 3  # names of a category that the record shows
 FINER = {"classification": "log_loss", "multilabel": "log_loss", "regression": "mae"}
 FAMILIES = ("ridge", "lda", "logistic")  # heads that make sense on columns
+FEWEST_ROWS = 300  # below it hidden layers are not tried unless asked for by name
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A network on columns and what its head learns; hidden: layers that learn between the two, None without."""
+
+    backbone: Backbone
+    task: Task
+    hidden: Perceptron | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,13 +87,11 @@ def choose_network(
     The simplest is kept of those that are not shown to be worse than the best (paired over the same held-out rows),
     neither by the score that decides nor by a finer one.
     """
-    candidates = [
-        (backbone, task) for backbone in _networks(rows, names, rules.seed, target) for task in tasks_for(known)
-    ]
+    candidates = _candidates(rows, known, names, rules.seed, target)
     plainly = replace(rules, balance="none")  # a balanced head trades the score that they are compared by
     tried = [
-        _tried(backbone, task, rows, known, plainly)
-        for backbone, task in track(candidates, observer, "networks on the columns", unit="networks")
+        _tried(candidate, rows, known, plainly)
+        for candidate in track(candidates, observer, "networks on the columns", unit="networks")
     ]
     best = _best(tried, rules)
     beside = [_compared(best, one, rules) for one in tried]
@@ -92,7 +103,7 @@ def choose_network(
     reason = _reason(trials, kept, tried.index(best), beside[kept].reference)
     if rules.balance == "none" or known.task.name != "classification":
         return tried[kept], trials, reason
-    return _tried(tried[kept].backbone, tried[kept].task, rows, known, rules), trials, reason
+    return _tried(candidates[kept], rows, known, rules), trials, reason
 
 
 def tasks_for(known: Known) -> list[Task]:
@@ -108,30 +119,65 @@ def tasks_for(known: Known) -> list[Task]:
     return [task, replace(task, link="log")] if skewness.min() > SKEWED else [task]
 
 
-def _networks(rows: Sequence[Row], names: Sequence[str], seed: int, target: str) -> list[Backbone]:
-    """Those that are different on these rows: without numbers there is nothing to bend."""
-    from headstart.backbones.columns import columns_backbone
+def _candidates(rows: Sequence[Row], known: Known, names: Sequence[str], seed: int, target: str) -> list[Candidate]:
+    """From simple to rich; those that are different on these rows: without numbers there is nothing to bend."""
+    from headstart.backbones.columns import LEARNT, columns_backbone
 
     columns = learn_columns(rows)
     X = encode(rows, columns)
+    tasks = tasks_for(known)
     made: dict[int, Backbone] = {}
     for name in names:
-        backbone = columns_backbone(name, columns, X, seed=seed, target=target)
-        made.setdefault(backbone.card.feature_dim, backbone)
-    return list(made.values())
+        if name != LEARNT:
+            backbone = columns_backbone(name, columns, X, seed=seed, target=target)
+            made.setdefault(backbone.card.feature_dim, backbone)
+    found = [Candidate(backbone, task) for backbone in made.values() for task in tasks]
+    if LEARNT in names and (len(rows) >= FEWEST_ROWS or not found):
+        # A logarithm alone where there may be one: each training costs as much as all closed forms together.
+        curves = columns_backbone("columns/curves", columns, X, seed=seed, target=target)
+        found.append(Candidate(curves, tasks[-1], Perceptron(seed)))
+    return found
 
 
-def _tried(backbone: Backbone, task: Task, rows: Sequence[Row], known: Known, rules: Rules) -> OnColumns:
+def _tried(candidate: Candidate, rows: Sequence[Row], known: Known, rules: Rules) -> OnColumns:
     from headstart.features.extract import features_of_rows
 
     started = time.perf_counter()
+    backbone, task, hidden = candidate.backbone, candidate.task, candidate.hidden
     seen = replace(known, X=features_of_rows(backbone, rows), task=task)
     families = rules.families or tuple(f for f in FAMILIES if f == "ridge" or task.name != "regression")
-    chosen = _unbiased(choose_head(seen, replace(rules, families=families)), seen)
+    fair = replace(rules, families=families if hidden is None else ())
+    chosen = _unbiased(choose_head(seen, fair, extra=hidden), seen)
+    if hidden is not None:
+        backbone, head = with_hidden_layers(backbone, chosen.head)
+        chosen = replace(chosen, head=head)
     judged = np.flatnonzero(np.isfinite(chosen.oof_logits).all(axis=1))
     logits = chosen.oof_logits[judged]
     held_out = judgement(seen.take(judged), logits / chosen.temperature, logits).after
     return OnColumns(backbone, task, chosen, held_out, time.perf_counter() - started)
+
+
+def with_hidden_layers(backbone: Backbone, head: LinearHead) -> tuple[Backbone, LinearHead]:
+    """The same answers from a network that holds the hidden layers of the head, and a head that is one layer."""
+    import torch
+    from torch import nn
+
+    from headstart.adapt.grown import Growth, grown
+    from headstart.backbones.backbone import Backbone, record_of
+    from headstart.backbones.columns import LEARNT
+
+    layers = []
+    for weight, bias in head.hidden:
+        layer = nn.utils.skip_init(nn.Linear, weight.shape[1], weight.shape[0])
+        with torch.no_grad():
+            layer.weight.copy_(torch.from_numpy(weight))
+            layer.bias.copy_(torch.from_numpy(bias))
+        layers.append(layer)
+    growth = Growth((), backbone.card.feature_dim, tuple(layer.out_features for layer in layers))
+    deeper = grown(backbone, copy.deepcopy(backbone.network), growth, layers)
+    card = replace(deeper.card, name=LEARNT, trained_on="the training rows")
+    made = Backbone(card, deeper.network, deeper.architecture, record_of(card, deeper.network, loader="columns"))
+    return made, replace(head, hidden=())
 
 
 def _unbiased(chosen: Chosen, known: Known) -> Chosen:
@@ -204,6 +250,27 @@ def _reason(trials: Sequence[NetworkTrial], kept: int, best: int, score: Estimat
 
 def named(trial: NetworkTrial) -> str:
     return f"{trial.name} with the logarithm of the target" if trial.link == "log" else trial.name
+
+
+def few_labels(
+    kept: OnColumns, rows: Sequence[Row], known: Known, train: np.ndarray, test: np.ndarray, rules: Rules
+) -> Contest:
+    """For the curve of few labels: the rows as the kept network sees them, and the kind of head it has.
+
+    What is measured on columns without any target is measured on all training rows, as it would be by somebody who
+    has many rows and few labels. Hidden layers have learnt from targets; beneath them the network has not.
+    """
+    from headstart.backbones.columns import LEARNT, columns_backbone
+    from headstart.features.extract import features_of_rows
+
+    backbone, family = kept.backbone, kept.chosen.family
+    if backbone.card.name == LEARNT:
+        spec = backbone.card.input
+        assert isinstance(spec, VectorSpec), "a network on columns"
+        X = encode([rows[i] for i in train], spec.columns)
+        backbone, family = columns_backbone("columns/curves", spec.columns, X, seed=rules.seed), "ridge"
+    seen = replace(known, X=features_of_rows(backbone, rows), task=kept.task)
+    return Contest(seen, replace(rules, balance="none", families=(family,)), train, test)
 
 
 # ---------------------------------------------------------------------------------------------------------- the judges

@@ -16,6 +16,10 @@ from headstart.records.audit import Audit, SplitRecord
 from headstart.workflow.config import FitConfig
 from headstart.workflow.judge import Known
 
+VOICES = (
+    "; who speaks was not said: where one speaker is heard in several sounds, keep them on one side with --group-by, "
+    "or the score is that of voices heard before"
+)
 FEW = 300  # usable examples below which a fifth of them says too little: everything is cross-validated instead
 
 
@@ -45,6 +49,8 @@ def divide(
         )
     if few_shot is not None:
         rows, reason = _few_of_each(known, rows, few_shot, config.seed, reason)
+    if usable.modality == "audio" and given is None and config.data.group_by is None:
+        reason += VOICES
     record = SplitRecord(
         how=how,
         reason=reason,

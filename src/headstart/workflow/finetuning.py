@@ -14,10 +14,10 @@ from headstart.adapt.heads.choose import Chosen
 from headstart.adapt.plan import Budget, Plan
 from headstart.adapt.strategies import by_name, planned
 from headstart.adapt.strategies.options import scaled
+from headstart.adapt.strategies.sequences import DEFAULTS, check_options, check_setfit
 from headstart.adapt.strategies.setfit import SetFit
 from headstart.adapt.strategies.strategy import Strategy
 from headstart.adapt.strategies.surgical import Surgical
-from headstart.adapt.strategies.texts import check_options, check_setfit
 from headstart.backbones.backbone import Backbone
 from headstart.base.config import from_dict, to_dict
 from headstart.base.errors import PlanError
@@ -30,7 +30,7 @@ from headstart.features.border import Border
 from headstart.features.choose import best_device
 from headstart.features.feeds import feed_for
 from headstart.inputs.decoded import Pictures, decode_pictures
-from headstart.inputs.texts import Texts, read_texts
+from headstart.inputs.sequences import Sequences, read_sequences
 from headstart.records.ladder import LadderRecord, Rung
 from headstart.records.run import Ownership, RunFolder
 from headstart.tasks.task import Task
@@ -89,18 +89,18 @@ def make_ground(
     look: Look,
     observer: Observer,
 ) -> Ground:
-    """Everything that the trainings of one fit share; pictures are decoded once, texts divided into tokens once.
+    """Everything that the trainings of one fit share; examples are decoded and prepared once.
 
     known, usable: the examples that learn, and no others.  keys: their contents.  look: how they are read.
     """
     device = best_device() if config.device == "auto" else config.device
-    examples: Pictures | Texts
+    examples: Pictures | Sequences
     if isinstance(look, ImageLook):
         examples = decode_pictures(
             usable, backbone.spec, keys=keys, limits=look.limits, folder=cache, observer=observer
         )
     else:
-        examples = read_texts(usable, feed_for(backbone).prepare, look=look, keys=keys, observer=observer)
+        examples = read_sequences(usable, feed_for(backbone).prepare, look=look, keys=keys, observer=observer)
     ground = Ground(
         backbone=backbone,
         known=known,
@@ -227,13 +227,14 @@ def check_tuning(backbone: Backbone, tuning: TuneConfig, task: Task) -> None:
     """
     if tuning.strategy != "probe" and not backbone.tunable:
         raise PlanError(
-            f"PL82 {backbone.card.name} is a table of vectors, one for each word: there is no network to fine-tune. "
-            "Leave --strategy and --time out, or choose an encoder, such as package/minilm-l6."
+            f"PL82 {backbone.card.name} has no layers that may learn: it is a table of vectors, or nothing but what "
+            "stays as it was loaded. Leave --strategy and --time out, or choose an encoder, such as "
+            "package/minilm-l6 for texts."
         )
     if tuning.strategy == SetFit.name:
         check_setfit(backbone.card.modality, task.name)
-    if backbone.card.modality == "text" and tuning.strategy != "probe":
-        check_options(tuning.options)
+    if backbone.card.modality in DEFAULTS and tuning.strategy != "probe":
+        check_options(tuning.options, of=backbone.card.modality)
         if tuning.strategy != "auto":
             _planned(backbone, tuning, Budget(100, 1, 100, task.outputs))
     if tuning.options.penalty != "co-tuning":

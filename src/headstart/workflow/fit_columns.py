@@ -31,10 +31,11 @@ from headstart.records.predictions import Predictions
 from headstart.records.run import FeatureRecord, RunFolder, RunRecord
 from headstart.report.html import write_report
 from headstart.workflow.clock import Clock
-from headstart.workflow.columns import Judge, OnColumns, averaged, choose_network, describe, joined
+from headstart.workflow.columns import Judge, OnColumns, averaged, choose_network, describe, few_labels, joined
 from headstart.workflow.config import FitConfig
 from headstart.workflow.contributions import SHUFFLES, contributions
 from headstart.workflow.dividing import divide
+from headstart.workflow.few_shot import few_shot
 from headstart.workflow.judge import Known, Rules, majority_words
 from headstart.workflow.modalities.rivals import Rival, boosting, linear, predicted
 from headstart.workflow.reading import stop_or_go, task_of
@@ -48,13 +49,13 @@ RIVALS: tuple[tuple[str, str, Rival], ...] = (
 
 def check_ways_of_columns(config: FitConfig) -> tuple[str, ...]:
     """Names of the networks to try; PlanError PL82 for what is done with pretrained networks only."""
-    from headstart.backbones.columns import NAMES, check_name
+    from headstart.backbones.columns import LEARNT, NAMES, check_name
 
     if config.weights or config.runner:
         what = "--weights" if config.weights else "--runner"
         raise PlanError(f"PL82 {what}: networks on columns are made from the training rows. Leave it out.")
     if config.backbone in ("auto", "starter"):
-        return NAMES
+        return (*NAMES, LEARNT)
     return (check_name(config.backbone),)
 
 
@@ -99,6 +100,12 @@ def fit_columns(
 
     with clock("baselines"):
         beside = _beside(after, rows, known, parts, rules)
+
+    with clock("fewer labels"):
+        test = parts[0][1] if sealed.count else np.zeros(0, np.int64)
+        curve = few_shot(after, few_labels(kept, rows, known, train, test, rules), observer=say)
+        if curve is not None:
+            folder.save(curve)
 
     with clock("evaluation"):
         evaluation = evaluate(

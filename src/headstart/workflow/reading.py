@@ -64,7 +64,7 @@ def look_of(dataset: Dataset, config: DataConfig) -> Look:
 def check_ways(dataset: Dataset, config: FitConfig) -> None:
     """PlanError PL81 for what is done with pictures only; said before any work."""
     asked = {
-        "--strategy": config.tuning.strategy != "probe" and dataset.modality != "text",
+        "--strategy": config.tuning.strategy != "probe" and dataset.modality not in ("text", "audio"),
         "--prove": config.prove,
         "--cut-at, --pooling or --channels": config.structure != AS_PUBLISHED,
     }

@@ -36,7 +36,7 @@ from headstart.inputs.batches import ArrayBatches, PixelBatches
 from headstart.inputs.decoded import Pictures
 from headstart.inputs.pairs import PairBatches
 from headstart.inputs.prepared import stacked
-from headstart.inputs.texts import Texts, TokenBatches
+from headstart.inputs.sequences import SequenceBatches, Sequences
 from headstart.records.history import History
 from headstart.records.run import BackboneRecord
 from headstart.tasks.task import Task
@@ -49,7 +49,7 @@ from headstart.workflow.judge import Known
 PULLED = 64  # examples on which the pull on each stage is measured
 COSTED = 4  # steps that are made to learn what one costs
 EVALUATED = 512  # examples that are prepared at once
-RESTARTS = 2  # of a training of a network for texts that came to nothing
+RESTARTS = 2  # of a training on texts or sounds that came to nothing
 LEAST_JUDGED = 50  # steps of a training below which nobody can say that it came to nothing
 
 
@@ -57,13 +57,13 @@ LEAST_JUDGED = 50  # steps of a training below which nobody can say that it came
 class Ground:
     """What every training of one fit shares.
 
-    examples: the rows of ``known``, decoded once, or as numbers of tokens.
+    examples: the rows of ``known``, decoded and prepared once.
     runner: name of the runner that makes features for judging.  border: activations at frozen borders, made once.
     """
 
     backbone: Backbone
     known: Known
-    examples: Pictures | Texts
+    examples: Pictures | Sequences
     runner: str
     device: str
     settings: LoopSettings
@@ -77,14 +77,14 @@ class Ground:
         return self.examples
 
     def prepared(self, rows: np.ndarray) -> np.ndarray | list[np.ndarray]:
-        """The examples of rows as runners take them: pictures as one array, texts of any length as a list."""
+        """The examples of rows as runners take them: pictures as one array, examples of any length as a list."""
         arrays = [self.examples.prepared(int(row)) for row in rows]
-        return arrays if isinstance(self.examples, Texts) else np.stack(arrays)
+        return arrays if isinstance(self.examples, Sequences) else np.stack(arrays)
 
     @property
     def steps_alike(self) -> bool:
-        """Whether every step is as much work as any other; texts are of any length."""
-        return not isinstance(self.examples, Texts)
+        """Whether every step is as much work as any other; texts and sounds are of any length."""
+        return not isinstance(self.examples, Sequences)
 
     def batch(self, rows: np.ndarray) -> Tensor:
         """The examples of rows as the model takes them."""
@@ -151,7 +151,8 @@ def tune(
     usual: the kind of head that is fitted on the new features, for plans whose head comes after the training; without
     it their head stays at random, which is enough to see what a step costs.
 
-    A training on texts that has come to nothing is begun anew, at half the rates and with another seed (METHODS B.4).
+    A training on texts or sounds that has come to nothing is begun anew, at half the rates and with another seed
+    (METHODS B.4).
     """
     checkpoints, said = checkpoints or NoCheckpoints(), observer or ground.observer
     notes: list[str] = []
@@ -214,7 +215,7 @@ def _carried_out(
         return penalties_for(phase, model, module, references)
 
     feed = Feed(ground, model, plan, rows, as_targets(task, y))
-    can_fail = may_fail and isinstance(ground.examples, Texts) and plan.steps >= LEAST_JUDGED
+    can_fail = may_fail and isinstance(ground.examples, Sequences) and plan.steps >= LEAST_JUDGED
     can_fail = can_fail and plan.loss.kind != "pairs"  # what a constant answer costs depends on no labels there
     trained = train(
         model,
@@ -254,7 +255,7 @@ def source_classes(ground: Ground, plan: Plan, rows: np.ndarray) -> SourceClassi
 def step_seconds(history: History, *, alike: bool = True) -> float:
     """What one step costs: the least of those that were made, since a busy moment can only add. The first warms up.
 
-    alike: whether every step is as much work as any other. Batches of texts are not; of them it is the mean.
+    alike: whether every step is as much work as any other. Batches of texts and sounds are not; of them it is the mean.
     """
     seconds = [row.seconds for row in history.steps]
     each = [b - a for a, b in pairwise(seconds)] or seconds[:1]
@@ -289,8 +290,8 @@ class Feed:
 
     def enter(self, phase: Phase) -> Source:
         ground, plan = self._ground, self._plan
-        if isinstance(ground.examples, Texts):
-            return self._of_texts(ground.examples, phase)
+        if isinstance(ground.examples, Sequences):
+            return self._of_sequences(ground.examples, phase)
         policy = ground.policy(plan)
         cut = self._cut(phase)
         if cut is not None and (policy.changes_nothing or plan.views):
@@ -314,20 +315,20 @@ class Feed:
             ),
         )
 
-    def _of_texts(self, texts: Texts, phase: Phase) -> Source:
+    def _of_sequences(self, examples: Sequences, phase: Phase) -> Source:
         """Features that are known already, where the head learns alone and the network is as it was loaded."""
         plan, seed = self._plan, self._ground.seed
         if plan.loss.kind == "pairs":
             labels = self._targets.numpy()
-            pairs = PairBatches(texts, labels, self._rows, batch_size=plan.batch_size, seed=seed)
+            pairs = PairBatches(examples, labels, self._rows, batch_size=plan.batch_size, seed=seed)
             return Source(Cosines(self._model), pairs)
         before = [earlier.lr for earlier in plan.phases[: plan.phases.index(phase) + 1]]
         if all(set(lr) == {HEAD} for lr in before):
             X = self._ground.known.X
             batches = ArrayBatches(X, self._targets, self._rows, batch_size=plan.batch_size, seed=seed)
             return Source(Tail(nn.Identity(), self._model.head), batches)
-        tokens = TokenBatches(texts, self._targets, self._rows, batch_size=plan.batch_size, seed=seed)
-        return Source(self._model, tokens)
+        whole = SequenceBatches(examples, self._targets, self._rows, batch_size=plan.batch_size, seed=seed)
+        return Source(self._model, whole)
 
     def _cut(self, phase: Phase) -> Cut | None:
         """The model in two parts at the first stage that learns, where there is anything frozen below it."""

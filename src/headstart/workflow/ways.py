@@ -12,8 +12,8 @@ from headstart.adapt.plan import Budget, Plan, default_budget
 from headstart.adapt.strategies import Options, by_name, planned
 from headstart.adapt.strategies.last_stages import LastStages
 from headstart.adapt.strategies.options import scaled
+from headstart.adapt.strategies.sequences import DEFAULTS, LONGEST_EPOCHS
 from headstart.adapt.strategies.strategy import Strategy
-from headstart.adapt.strategies.texts import LONGEST_EPOCHS
 from headstart.backbones.backbone import Backbone
 from headstart.base.errors import PlanError
 
@@ -37,8 +37,8 @@ class Way:
 def budget_of(
     backbone: Backbone, n: int, classes: int, *, epochs: float | None = None, batch_size: int | None = None
 ) -> Budget:
-    """What suits ``n`` examples of this network's modality: texts are gone through fewer times than pictures."""
-    most = LONGEST_EPOCHS if backbone.card.modality == "text" else math.inf
+    """What suits ``n`` examples of this network's modality: pictures are gone through more often than the others."""
+    most = LONGEST_EPOCHS if backbone.card.modality in DEFAULTS else math.inf
     return default_budget(n, classes, epochs=epochs, batch_size=batch_size, most_epochs=most)
 
 
@@ -47,8 +47,8 @@ def rungs_of(backbone: Backbone, options: Options, *, few: bool, pairs: bool = F
 
     few: so few examples that pulling back may pay.  pairs: so few of each class that pairs of texts may.
     """
-    if backbone.card.modality == "text":
-        return _rungs_of_texts(backbone, options, pairs=pairs)
+    if backbone.card.modality in DEFAULTS:
+        return _rungs_of_sequences(backbone, options, pairs=pairs)
     stages = list(backbone.tunable)
     third = max(1, round(len(stages) / 3))
     top = f"last {third} stages"
@@ -65,18 +65,19 @@ def rungs_of(backbone: Backbone, options: Options, *, few: bool, pairs: bool = F
     return [("last stages", partly), ("full", [Way("full", by_name("full"), options, is_cheap=False)])]
 
 
-def _rungs_of_texts(backbone: Backbone, options: Options, *, pairs: bool) -> list[tuple[str, list[Way]]]:
-    """No border is cached for texts, so that the last stages cost little less than all of them."""
+def _rungs_of_sequences(backbone: Backbone, options: Options, *, pairs: bool) -> list[tuple[str, list[Way]]]:
+    """No border is cached for texts and sounds, so that the last stages cost little less than all of them."""
+    of = backbone.card.modality
     half = max(1, round(len(backbone.tunable) / 2))
     partly = [
-        Way(f"last {half} stages", LastStages(half), options, is_cheap=False, of="text"),
-        Way("LoRA", by_name("lora", of="text"), options, is_cheap=False, of="text"),
+        Way(f"last {half} stages", LastStages(half), options, is_cheap=False, of=of),
+        Way("LoRA", by_name("lora", of=of), options, is_cheap=False, of=of),
     ]
-    if pairs:
+    if pairs and of == "text":
         # A step of pairs goes through twice as many texts, so its cost is measured for itself, as a cheap way's is.
-        partly.append(Way("setfit", by_name("setfit", of="text"), options, of="text"))
+        partly.append(Way("setfit", by_name("setfit", of=of), options, of=of))
     partly = [way for way in partly if _has_place(way, backbone.tunable)]
-    full = [Way("full", by_name("full", of="text"), options, is_cheap=False, of="text")]
+    full = [Way("full", by_name("full", of=of), options, is_cheap=False, of=of)]
     if options.lr is None:
         full.append(replace(full[0], name="full, 3 times the rate", factor=3.0))
     return [("last stages", partly), ("full", full)] if partly else [("full", full)]

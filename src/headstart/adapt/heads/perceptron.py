@@ -117,7 +117,7 @@ def _begun(widths: tuple[int, ...], draws: torch.Generator) -> list[tuple[torch.
     """As torch.nn.Linear begins, but the last layer at 0: its first answer is the mean."""
     import torch
 
-    layers = []
+    layers: list[tuple[torch.Tensor, torch.Tensor]] = []
     for before, after in pairwise(widths):
         w, b = (torch.empty(shape).uniform_(-1, 1, generator=draws) for shape in ((after, before), (after,)))
         reach = 0.0 if len(layers) == len(widths) - 2 else 1 / math.sqrt(before)

@@ -19,10 +19,10 @@ from headstart.adapt.strategies.linear_probe import LinearProbe
 from headstart.adapt.strategies.lora import Lora
 from headstart.adapt.strategies.lp_ft import LpFt
 from headstart.adapt.strategies.options import Options, with_options
+from headstart.adapt.strategies.sequences import DEFAULTS, FIELDS, check_options, for_sequences
 from headstart.adapt.strategies.setfit import SetFit
 from headstart.adapt.strategies.strategy import Strategy
 from headstart.adapt.strategies.surgical import Surgical
-from headstart.adapt.strategies.texts import FIELDS, check_options, for_texts
 from headstart.base.errors import PlanError, did_you_mean, shown
 
 __all__ = [
@@ -70,7 +70,7 @@ def by_name(name: str, chosen: Mapping[str, Field] = MappingProxyType({}), *, of
     """
     for strategy in STRATEGIES:
         if strategy.name == name:
-            return with_fields(strategy, {**(FIELDS.get(name, {}) if of == "text" else {}), **chosen})
+            return with_fields(strategy, {**(FIELDS.get(name, {}) if of in DEFAULTS else {}), **chosen})
     names = [strategy.name for strategy in STRATEGIES]
     raise PlanError(f"PL09 no strategy '{shown(name)}'.{did_you_mean(name, names)} There are: {', '.join(names)}.")
 
@@ -84,7 +84,7 @@ def planned(
     """
     plan = strategy.plan(stages, budget)
     plan.check(stages)
-    if of == "text":
-        check_options(options or Options(), strategy.name)
-        plan = for_texts(plan, stages)
+    if of in DEFAULTS:
+        check_options(options or Options(), strategy.name, of=of)
+        plan = for_sequences(plan, stages, of=of)
     return plan if options is None else with_options(plan, options, stages)

@@ -72,7 +72,8 @@ class AudioArchitecture:
 
     def depth(self, network: nn.Module) -> int:
         """How many layers there are."""
-        return int(network.config.num_hidden_layers)
+        config: Any = network.config
+        return int(config.num_hidden_layers)
 
     def _states(self, network: nn.Module, sounds: Tensor) -> tuple[Tensor, Tensor]:
         """((B, P, D) what the network ends with, (B, P) which positions are of the sounds)."""

@@ -14,7 +14,7 @@ from headstart.data.open import open_dataset
 from headstart.features.feeds import feed_for
 from headstart.inputs.order import Bucketed, Shuffled
 from headstart.inputs.prepared import stacked
-from headstart.inputs.texts import Texts, TokenBatches, read_texts
+from headstart.inputs.sequences import SequenceBatches, Sequences, read_sequences
 
 WORDS = ["a", "short one", "a text of some more words", "x" * 60, "what", "is this, then"]
 
@@ -24,7 +24,7 @@ def lengths_of(n, seed=0):
 
 
 def texts_of(lengths):
-    return Texts([f"t{i}" for i in range(len(lengths))], [np.full(k, i, np.int32) for i, k in enumerate(lengths)])
+    return Sequences([f"t{i}" for i in range(len(lengths))], [np.full(k, i, np.int32) for i, k in enumerate(lengths)])
 
 
 @settings(max_examples=60, deadline=None)
@@ -65,7 +65,7 @@ def test_texts_of_one_batch_are_of_about_one_length_and_lengths_come_in_no_order
 def test_batches_hold_their_texts_and_nothing_else():
     texts = texts_of([5, 9, 3, 12, 7, 4])
     rows, targets = np.array([4, 1, 3, 0]), torch.arange(4)
-    for batch in TokenBatches(texts, targets, rows, batch_size=3, seed=0).between(0, 8):
+    for batch in SequenceBatches(texts, targets, rows, batch_size=3, seed=0).between(0, 8):
         assert batch.inputs.shape[1] % 8 == 0
         for row, tokens, target in zip(batch.rows, batch.inputs.numpy(), batch.targets, strict=True):
             assert target == row
@@ -73,7 +73,7 @@ def test_batches_hold_their_texts_and_nothing_else():
 
 
 def test_steps_that_are_taken_up_in_the_middle_are_the_same():
-    make = lambda: TokenBatches(texts_of(lengths_of(30)), torch.arange(30), np.arange(30), batch_size=4, seed=1)  # noqa: E731
+    make = lambda: SequenceBatches(texts_of(lengths_of(30)), torch.arange(30), np.arange(30), batch_size=4, seed=1)  # noqa: E731
     whole = list(make().between(0, 20))
     for batch, again in zip(whole[11:], make().between(11, 20), strict=True):
         assert batch.step == again.step and torch.equal(batch.inputs, again.inputs)
@@ -81,7 +81,7 @@ def test_steps_that_are_taken_up_in_the_middle_are_the_same():
 
 def test_processes_share_a_batch_without_a_row_twice():
     def rows(rank, world):
-        batches = TokenBatches(
+        batches = SequenceBatches(
             texts_of(lengths_of(30)), torch.arange(30), np.arange(30), batch_size=6, seed=1, rank=rank, world=world
         )
         return [batch.rows.tolist() for batch in batches.between(0, 9)]
@@ -109,14 +109,14 @@ def test_texts_are_read_as_features_are_made_and_a_changed_file_is_noticed(tmp_p
     dataset, backbone = open_dataset(tmp_path), catalogue.load("toy/text")
     feed = feed_for(backbone)
     keys = [dataset.content(row)[0] for row in range(len(dataset))]
-    texts = read_texts(dataset, feed.prepare, look=look_for("text"), keys=keys)
+    texts = read_sequences(dataset, feed.prepare, look=look_for("text"), keys=keys)
     assert len(texts) == len(WORDS)
     for row in range(len(dataset)):
         expected = feed.prepare([dataset[row].value])[0].array
         assert texts.prepared(row).tolist() == expected.tolist()
     (tmp_path / "0" / "0.txt").write_text("something else")
     with pytest.raises(DataError, match=r"DA52 .*changed"):
-        read_texts(dataset, feed.prepare, look=look_for("text"), keys=keys)
+        read_sequences(dataset, feed.prepare, look=look_for("text"), keys=keys)
     (tmp_path / "0" / "0.txt").unlink()
     with pytest.raises(DataError, match=r"DA52 .*cannot be read now"):
-        read_texts(dataset, feed.prepare, look=look_for("text"), keys=keys)
+        read_sequences(dataset, feed.prepare, look=look_for("text"), keys=keys)
