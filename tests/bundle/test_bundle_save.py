@@ -20,7 +20,7 @@ from headstart.base.errors import BundleError, DataError, EnvironmentFault
 from headstart.base.seeds import stream
 from headstart.bundle.load import find_model, load
 from headstart.bundle.manifest import MANIFEST, WEIGHTS, read_manifest
-from headstart.bundle.save import _write_whole, folded, save, verify_opens_alike
+from headstart.bundle.save import folded, save, verify_opens_alike, write_whole
 
 
 @pytest.fixture(scope="module")
@@ -203,11 +203,11 @@ def test_a_kill_at_any_moment_leaves_one_whole_model(saved_once, tmp_path, monke
     seals, folder = set(), tmp_path / "run" / "model"
     for at in range(200):
         shutil.rmtree(folder.parent, ignore_errors=True)
-        _write_whole(folder, old)
-        killed = in_child(lambda at=at: die_at(at, lambda: _write_whole(folder, new)))
+        write_whole(folder, old)
+        killed = in_child(lambda at=at: die_at(at, lambda: write_whole(folder, new)))
         seals.add(read_manifest(find_model(folder)).seal)
         monkeypatch.setattr(saving, "STALE_S", -1.0)
-        _write_whole(folder, new)
+        write_whole(folder, new)
         assert sorted(os.listdir(folder.parent)) == ["model"], "something was left behind"
         if not killed:
             break
@@ -294,7 +294,7 @@ def test_a_read_only_place_is_said_plainly(saved_once, tmp_path):
         os.seteuid(65534)
     try:
         with pytest.raises(EnvironmentFault, match=r"EN68 .*locked.* cannot be written .*--out"):
-            _write_whole(place / "model", parts)
+            write_whole(place / "model", parts)
     finally:
         if root:
             os.seteuid(0)

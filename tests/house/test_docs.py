@@ -30,6 +30,7 @@ from headstart.data.readers import READERS
 from headstart.evaluation.scores import SCORES
 from headstart.inputs.spec import ImageSpec
 from headstart.records import audit, evaluation, few_shot, heads, history, ladder, proof, ranking, run
+from headstart.records.blocks import BlockRecord, BlocksRecord
 from headstart.records.estimate import Estimate
 from headstart.training.checkpoint import CheckpointManifest
 from headstart.workflow import config
@@ -145,6 +146,7 @@ RECORDS = (
     *(ranking.RankRecord, ranking.RankedCandidate, ranking.RankRound, ranking.RankCost),
     *(proof.ProofRecord, proof.Rival, proof.Multiplier, proof.LearningCurve, proof.CurvePoint, proof.PowerLaw),
     *(few_shot.FewShotRecord, few_shot.FewShotPoint),
+    *(BlocksRecord, BlockRecord, manifest.BlockFacts),
     *(history.History, history.PhaseRecord, history.StepRecord, history.ValidationRecord, CheckpointManifest),
     *(evaluation.Evaluation, evaluation.ClassScores, evaluation.Bin, evaluation.Baseline, evaluation.Verdict),
     *(evaluation.Example, evaluation.LabelIssue),

@@ -34,9 +34,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from headstart.backbones.backbone import Architecture, Backbone
+    from headstart.bundle.mixed_predictor import MixedPredictor
 
 
-def load(folder: Path | str, *, device: str = "auto", precision: str | None = None, verify: bool = True) -> Predictor:
+def load(
+    folder: Path | str, *, device: str = "auto", precision: str | None = None, verify: bool = True
+) -> Predictor | MixedPredictor:
     """The saved model of a run folder ('runs/first') or a model folder ('runs/first/model').
 
     precision: None runs the network as it was run for the evaluation, where this machine can, else in float32;
@@ -51,6 +54,10 @@ def load(folder: Path | str, *, device: str = "auto", precision: str | None = No
         )
     folder = find_model(Path(folder))
     manifest = read_manifest(folder, verify=verify)
+    if manifest.blocks:
+        from headstart.bundle.mixed import load_mixed
+
+        return load_mixed(folder, manifest, device=device, precision=precision, verify=verify)
     _check_agreement(folder, manifest)
     state = _tensors(folder)
     head = _take_head(folder, manifest, state)

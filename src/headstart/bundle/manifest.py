@@ -12,7 +12,7 @@ import math
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +21,7 @@ from headstart.base.config import from_dict, to_dict
 from headstart.base.errors import BundleError, DataError, listed, shown
 from headstart.base.files import human_bytes, parse_json, to_json
 from headstart.inputs.columns import PARTS
-from headstart.inputs.spec import AudioSpec, ImageSpec, InputSpec, TextSpec, VectorSpec
+from headstart.inputs.spec import AudioSpec, ImageSpec, InputSpec, MixedSpec, TextSpec, VectorSpec
 from headstart.records.run import BackboneRecord
 from headstart.tasks.classification import Classification
 from headstart.tasks.multilabel import MultiLabel
@@ -88,6 +88,21 @@ class ScoreFacts:
 
 
 @dataclass(frozen=True)
+class BlockFacts:
+    """One block of a model on mixed rows, whose outputs are added to those of the others.
+
+    folder: inside this one, itself a saved model with this seal.  absent: (K,) what is added for rows that do not have
+    the block.
+    """
+
+    name: str
+    modality: Literal["image", "text", "audio", "vector"]
+    folder: str
+    seal: str
+    absent: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class FileFacts:
     sha256: str
     size: int
@@ -103,6 +118,7 @@ class Manifest:
     thresholds: multi-label: probability from which each label is said to be there; () for other tasks.
     counts: training examples by class; trained_on_n: their number in all.
     files: name → hash and size of every other file of the folder.
+    blocks: of a model on mixed rows; it has no network and no head but theirs.
     seal: see the module.
     """
 
@@ -123,6 +139,7 @@ class Manifest:
     versions: Mapping[str, str]
     files: Mapping[str, FileFacts]
     notes: tuple[str, ...] = field(default_factory=tuple)
+    blocks: tuple[BlockFacts, ...] = ()
     seal: str = ""
 
     @property
@@ -280,7 +297,8 @@ def _problems(manifest: Manifest) -> Iterator[str]:
         yield f"temperature {manifest.head.temperature} is not a positive number"
     if not 1 <= manifest.backbone.feature_dim <= 2**20:
         yield f"feature_dim {manifest.backbone.feature_dim} is out of range"
-    yield from _file_problems(manifest.files)
+    yield from _file_problems(manifest.files, (LABELS,) if manifest.blocks else NEEDED)
+    yield from _block_problems(manifest)
 
 
 def _task_problems(manifest: Manifest) -> Iterator[str]:
@@ -344,13 +362,27 @@ def _vector_problems(spec: VectorSpec) -> Iterator[str]:
             yield f"the parts of column '{shown(column.name)}' are not known"
 
 
-def _file_problems(files: Mapping[str, FileFacts]) -> Iterator[str]:
+def _block_problems(manifest: Manifest) -> Iterator[str]:
+    blocks = manifest.blocks
+    if bool(blocks) != isinstance(manifest.input, MixedSpec) or len(blocks) == 1:
+        yield f"{len(blocks)} blocks do not go with its input"
+    for what in ("name", "folder"):
+        if len({getattr(block, what) for block in blocks}) != len(blocks):
+            yield f"two blocks have one {what}"
+    for block in blocks:
+        if not _PLAIN_NAME.fullmatch(block.folder) or not re.fullmatch(r"[0-9a-f]{64}", block.seal):
+            yield f"folder or seal of block '{shown(block.name)}' is malformed"
+        if len(block.absent) != len(manifest.labels) or not all(map(math.isfinite, block.absent)):
+            yield f"block '{shown(block.name)}' has not one number for each label where it is absent"
+
+
+def _file_problems(files: Mapping[str, FileFacts], needed: Sequence[str]) -> Iterator[str]:
     odd = [n for n in files if not _PLAIN_NAME.fullmatch(n) or n == MANIFEST]
     if odd:
         yield f"file names that are not plain names in the folder: {listed(odd)}"
     if len(files) > 64:
         yield f"{len(files)} files are listed"
-    missing = [n for n in NEEDED if n not in files]
+    missing = [n for n in needed if n not in files]
     if missing:
         yield f"not listed: {listed(missing)}"
     if any(not re.fullmatch(r"[0-9a-f]{64}", f.sha256) or f.size < 0 for f in files.values()):

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from headstart.backbones.card import BackboneCard
 from headstart.base.errors import shown
-from headstart.bundle import columns_card
+from headstart.bundle import columns_card, mixed_card
 from headstart.bundle.manifest import Manifest
-from headstart.inputs.spec import AudioSpec, ImageSpec, TextSpec, VectorSpec, modality_of
+from headstart.inputs.spec import AudioSpec, ImageSpec, MixedSpec, TextSpec, VectorSpec, modality_of
 from headstart.records.estimate import Estimate
 from headstart.records.evaluation import Evaluation
 
@@ -39,6 +39,9 @@ _PIPELINE = {
     ("audio", "classification"): "audio-classification",
     ("audio", "multilabel"): "audio-classification",
     ("audio", "regression"): "feature-extraction",
+    ("mixed", "classification"): "tabular-classification",
+    ("mixed", "multilabel"): "tabular-classification",
+    ("mixed", "regression"): "tabular-regression",
     ("vector", "classification"): "tabular-classification",
     ("vector", "multilabel"): "tabular-classification",
     ("vector", "regression"): "tabular-regression",
@@ -60,6 +63,7 @@ _WORDS = {
     "image": _Words("An image model", "images", '"photo.jpg"', "another camera, place, season", "a picture of"),
     "text": _Words("A model for texts", "texts", '"Your text."', "another source, time, language", "a text about"),
     "audio": _Words("A model for sounds", "sounds", '"sound.wav"', "another microphone, speaker, room", "a sound of"),
+    "mixed": _Words("A model for tables", "rows", '{"column": "…"}', "another source, time, place", "a row of"),
     "vector": _Words("A model for tables", "rows", '{"column": 1.0, …}', "another source, time, place", "a row of"),
 }
 
@@ -101,7 +105,7 @@ def _front_matter(manifest: Manifest, evaluation: Evaluation | None) -> str:
     lines.append(f"library_name: {manifest.opens_with}")
     lines.append(f"pipeline_tag: {_pipeline(manifest)}")
     if (
-        is_pretrained and ":" not in manifest.backbone.name
+        is_pretrained and ":" not in manifest.backbone.name and not manifest.blocks
     ):  # a local file is no base model that anyone else could look up
         lines.append(f"base_model: {_yaml(manifest.backbone.name)}")
     lines += ["tags:", *(f"- {tag}" for tag in ("headstart", "transfer-learning", manifest.task.name))]
@@ -158,6 +162,8 @@ def _what(manifest: Manifest, card: BackboneCard) -> str:
     backbone = manifest.backbone
     if isinstance(manifest.input, VectorSpec):
         return f"# {_text(_title(manifest))}\n\n{columns_card.what(manifest, HOME)}"
+    if isinstance(manifest.input, MixedSpec):
+        return f"# {_text(_title(manifest))}\n\n{mixed_card.what(manifest, HOME)}"
     reference = f" ({_text(card.reference)})" if card.reference else ""
     return "\n".join(
         [
@@ -306,7 +312,7 @@ def _limits(manifest: Manifest, evaluation: Evaluation | None) -> str:
         said.append(f"It always names one of its classes, also for {_words_of(manifest).other} something else.")
     if evaluation is not None and evaluation.n < 200:
         said.append(f"It was judged on {evaluation.n} examples only; mind the interval.")
-    if manifest.rounded or manifest.runner != "torch-f32":
+    if (manifest.rounded or manifest.runner != "torch-f32") and not manifest.blocks:
         how = f"`{_code(manifest.runner)}`" + (", features rounded to float16" if manifest.rounded else "")
         said.append(
             f"The evaluation ran the network by {how}; headstart does the same where it can. "

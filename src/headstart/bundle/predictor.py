@@ -123,7 +123,7 @@ class Predictor:
         items = self._items(values)
         kept, logits, bad = self._through(self.head.logits, items, batch_size, observer)
         if items and not kept:
-            raise DataError(f"DA26 none of the {len(items)} {self._words.many} can be used. First: {_named(bad[0])}")
+            raise DataError(f"DA26 none of the {len(items)} {self._words.many} can be used. First: {named_bad(bad[0])}")
         targets = None
         if with_targets and isinstance(values, Dataset) and values.targets is not None:
             targets = self.task.encode([values.targets[row] for row in kept])
@@ -140,10 +140,16 @@ class Predictor:
         _, X, bad = self._through(lambda X: X, items, batch_size, observer)
         if bad:
             raise DataError(
-                f"DA26 {len(bad)} of {len(items)} {self._words.many} cannot be used. First: {_named(bad[0])} "
+                f"DA26 {len(bad)} of {len(items)} {self._words.many} cannot be used. First: {named_bad(bad[0])} "
                 "Leave them out; predict() does so by itself and lists them."
             )
         return X
+
+    def logits_of(
+        self, values: Dataset, *, batch_size: int = 64, observer: Observer = QUIET
+    ) -> tuple[list[int], np.ndarray, list[Quarantined]]:
+        """(rows that could be used, their (n, K) calibrated logits, the others); none at all is no error."""
+        return self._through(self.head.logits, self._items(values), batch_size, observer)
 
     def scores_of_prepared(self, examples: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
         """(n, K) scores of examples that are prepared already: (n, S, S, 3) uint8 pixels, or n arrays of tokens."""
@@ -248,10 +254,7 @@ class Predictor:
     def _answers(
         self, logits: np.ndarray, ids: np.ndarray, targets: np.ndarray | None, bad: tuple[Quarantined, ...]
     ) -> Answers:
-        scores = self.task.decode(logits) if len(logits) else logits
-        # The record's logits are those before calibration.
-        raw = None if self.task.name == "regression" else logits * self.manifest.head.temperature
-        return Answers(ids, scores, targets, self.labels, self.task.name, raw, quarantined=bad)
+        return answers(self.manifest, self.task, logits, ids, targets, bad)
 
     def _check_features(self, X: np.ndarray) -> np.ndarray:
         X = np.asarray(X)
@@ -260,6 +263,21 @@ class Predictor:
         if not np.isfinite(X).all():
             raise DataError(f"TB53 {int((~np.isfinite(X)).any(axis=1).sum())} of {len(X)} rows hold NaN or infinity.")
         return X
+
+
+def answers(
+    manifest: Manifest,
+    task: Task,
+    logits: np.ndarray,
+    ids: np.ndarray,
+    targets: np.ndarray | None,
+    bad: tuple[Quarantined, ...],
+) -> Answers:
+    """Calibrated logits as answers."""
+    scores = task.decode(logits) if len(logits) else logits
+    # The record's logits are those before calibration.
+    raw = None if task.name == "regression" else logits * manifest.head.temperature
+    return Answers(ids, scores, targets, task.labels, task.name, raw, quarantined=bad)
 
 
 def _batches(
@@ -298,5 +316,5 @@ def _item(row: int, value: Any) -> _Item:
     return _Item(str(row), value)
 
 
-def _named(bad: Quarantined) -> str:
+def named_bad(bad: Quarantined) -> str:
     return f"{bad.code} {shown(bad.id)}: {shown(bad.reason)}."

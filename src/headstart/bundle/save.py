@@ -107,24 +107,32 @@ def save(
     older model in ``folder`` is untouched then), DataError if ``folder`` holds something that is not a saved model.
     """
     folder = Path(os.path.abspath(folder))
-    _check_replaceable(folder)
+    check_replaceable(folder)
+    parts, manifest = contents(backbone, head, task, temperature, facts)
+    write_whole(folder, parts)
+    return manifest
+
+
+def contents(
+    backbone: Backbone, head: LinearHead, task: Task, temperature: float, facts: ModelFacts
+) -> tuple[dict[str, bytes], Manifest]:
+    """The files of the folder by name, the manifest last, and that manifest with its seal."""
     calibrated = folded(head, task, temperature)
     state = backbone.classifier_state(calibrated.weight, calibrated.bias, task.labels)
     parts: dict[str, bytes] = {
         WEIGHTS: _tensor_bytes(state),
-        CONFIG: _json_bytes(backbone.classifier_config(task.labels)),
-        LABELS: _json_bytes(list(task.labels)),
+        CONFIG: json_bytes(backbone.classifier_config(task.labels)),
+        LABELS: json_bytes(list(task.labels)),
     }
     for name, content in backbone.companion_files().items():
-        parts[name] = content.encode() if isinstance(content, str) else _json_bytes(content)
+        parts[name] = content.encode() if isinstance(content, str) else json_bytes(content)
     weight_name, bias_name = _head_names(state, backbone)
     head_facts = HeadFacts(facts.head_family, dict(facts.head_setting), float(temperature), weight_name, bias_name)
     manifest = _describe(backbone, task, head_facts, facts)
     parts[CARD] = model_card(manifest, backbone.card, facts.evaluation).encode("utf-8", "backslashreplace")
     manifest = replace(manifest, files={n: FileFacts(hashlib.sha256(b).hexdigest(), len(b)) for n, b in parts.items()})
     parts[MANIFEST], seal = manifest_bytes(manifest)  # last: a folder with a manifest is complete
-    _write_whole(folder, parts)
-    return replace(manifest, seal=seal)
+    return parts, replace(manifest, seal=seal)
 
 
 def folded(head: LinearHead, task: Task, temperature: float) -> LinearHead:
@@ -160,15 +168,24 @@ def verify_opens_alike(
     precision: as for load(); 'float32' asks plain torch, whatever made the features of the evaluation.
     """
     from headstart.bundle.load import load
+    from headstart.bundle.predictor import Predictor
 
     predictor = load(folder, device=device, precision=precision)
+    assert isinstance(predictor, Predictor), "a model of one kind of example"
     scores = predictor.scores_of_prepared(examples)
+    return compared(folder, predictor.task, scores, expected, tolerance=tolerance)
+
+
+def compared(
+    folder: Path | str, task: Task, scores: np.ndarray, expected: np.ndarray, *, tolerance: float = 1e-3
+) -> Agreement:
+    """Scores of a folder that was loaded back beside those that were evaluated; BundleError CK26 when they differ."""
     expected = np.asarray(expected, np.float64)
     if scores.shape != expected.shape:
         raise BundleError(
             f"CK26 {shown(folder)} gives scores of shape {scores.shape}; {expected.shape} were evaluated."
         )
-    scale = max(1.0, float(np.abs(expected).max(initial=0))) if predictor.task.name == "regression" else 1.0
+    scale = max(1.0, float(np.abs(expected).max(initial=0))) if task.name == "regression" else 1.0
     worst = float(np.abs(scores - expected).max(initial=0))
     same = bool((scores.argmax(axis=1) == expected.argmax(axis=1)).all())
     if not worst <= tolerance * scale:  # NaN too
@@ -176,7 +193,7 @@ def verify_opens_alike(
             f"CK26 {shown(folder)}: loaded back, its scores differ by up to {worst:.2g} from those that were "
             f"evaluated (allowed {tolerance * scale:.2g}). This model must not be used; please report it."
         )
-    return Agreement(len(examples), worst, same)
+    return Agreement(len(scores), worst, same)
 
 
 # -- contents --------------------------------------------------------------------------------------------------------
@@ -186,13 +203,8 @@ def _describe(backbone: Backbone, task: Task, head: HeadFacts, facts: ModelFacts
     return Manifest(
         schema=SCHEMA,
         created=facts.created or time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        task=TaskFacts(
-            cast(Any, task.name),
-            tuple(task.labels),
-            task.headline,
-            task.link if isinstance(task, Regression) else "identity",
-        ),
-        backbone=_without_folders(backbone.record),
+        task=task_facts(task),
+        backbone=without_folders(backbone.record),
         opens_with=cast(OpensWith, backbone.opens_with),
         input=backbone.card.input,
         head=head,
@@ -200,23 +212,28 @@ def _describe(backbone: Backbone, task: Task, head: HeadFacts, facts: ModelFacts
         rounded=facts.rounded,
         thresholds=(0.5,) * task.outputs if task.name == "multilabel" else (),
         licence=backbone.card.licence,
-        score=_score(facts.evaluation),
+        score=score_facts(facts.evaluation),
         counts=dict(facts.counts),
         trained_on_n=facts.trained_on_n,
-        versions=_versions(),
+        versions=versions(),
         files={},
         notes=facts.notes,
     )
 
 
-def _score(evaluation: Evaluation | None) -> ScoreFacts | None:
+def task_facts(task: Task) -> TaskFacts:
+    link = task.link if isinstance(task, Regression) else "identity"
+    return TaskFacts(cast(Any, task.name), tuple(task.labels), task.headline, link)
+
+
+def score_facts(evaluation: Evaluation | None) -> ScoreFacts | None:
     if evaluation is None:
         return None
     score = evaluation.score
     return ScoreFacts(evaluation.headline, score.value, score.low, score.high, score.n, score.level, evaluation.how)
 
 
-def _without_folders(record: BackboneRecord) -> BackboneRecord:
+def without_folders(record: BackboneRecord) -> BackboneRecord:
     """The record as it may be handed round: where a file lay on this machine is nobody's business."""
     return replace(record, name=public_name(record.name), weights_file=_base(record.weights_file))
 
@@ -231,7 +248,7 @@ def _base(path: str) -> str:
     return path.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     found = {}
     for name in PACKAGES:
         with suppress(PackageNotFoundError):
@@ -255,7 +272,7 @@ def _tensor_bytes(state: Mapping[str, Any]) -> bytes:
     )
 
 
-def _json_bytes(value: Any) -> bytes:
+def json_bytes(value: Any) -> bytes:
     return (to_json(value, indent=1) + "\n").encode("utf-8", "backslashreplace")
 
 
@@ -267,12 +284,13 @@ def moved_aside(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.previous")
 
 
-def _check_replaceable(folder: Path) -> None:
+def check_replaceable(folder: Path) -> None:
+    """DataError EN66 where something else than a saved model would be replaced."""
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise DataError(f"EN66 {shown(folder)} is not a folder of its own. Name another place for the model.")
     if not folder.is_dir():
         return
-    strangers = sorted(p.name for p in folder.iterdir() if p.name not in OURS | JUNK)
+    strangers = sorted(p.name for p in folder.iterdir() if p.name not in OURS | JUNK and not _is_block(p))
     if strangers:
         raise DataError(
             f"EN66 {shown(folder)} holds files that are not of a saved model ({listed(strangers)}). "
@@ -280,13 +298,20 @@ def _check_replaceable(folder: Path) -> None:
         )
 
 
-def _write_whole(folder: Path, parts: Mapping[str, bytes]) -> None:
+def _is_block(path: Path) -> bool:
+    """Whether it is the folder of one block of a model on mixed rows."""
+    return path.is_dir() and (path / MANIFEST).is_file() and {p.name for p in path.iterdir()} <= OURS | JUNK
+
+
+def write_whole(folder: Path, parts: Mapping[str, bytes]) -> None:
+    """The files of a folder, all of them or none; a name may hold one folder: '1-photo/bundle.json'."""
     make_folder(folder.parent)
     _sweep(folder)
     temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid()}-{uuid.uuid4().hex[:8]}")
     try:
         temporary.mkdir()
         for name, content in parts.items():
+            (temporary / name).parent.mkdir(exist_ok=True)
             write_bytes(temporary / name, content)
         _put_in_place(temporary, folder)
     except EnvironmentFault:

@@ -274,6 +274,7 @@ def as_object(run: Run) -> dict[str, Any]:
         "proof": to_dict(run.proof) if run.proof is not None else None,
         "few_shot": to_dict(run.few_shot) if run.few_shot is not None else None,
         "ladder": to_dict(run.ladder) if run.ladder is not None else None,
+        "blocks": to_dict(run.blocks) if run.blocks is not None else None,
         "record": to_dict(run.record),
     }
 
@@ -298,6 +299,8 @@ def print_run(run: Run) -> None:
     )
     if run.ladder is not None:
         print_ladder(run.ladder)
+    if run.blocks is not None:
+        print_blocks(run.blocks)
     print_evaluation(evaluation)
     if run.proof is not None:
         line(run.proof.sentence, "bold")
@@ -305,6 +308,22 @@ def print_run(run: Run) -> None:
         line(run.few_shot.sentence)
     line(f"report  {run.report}")
     line(f"model   {run.folder.model}")
+
+
+def print_blocks(found: Any) -> None:
+    from headstart.base.errors import shown
+    from headstart.cli.show import table
+
+    rows = [
+        [shown(b.name), b.network, f"{b.width:,}", f"{b.missing:,}", str(b.alone), _interval(b.loss)]
+        for b in found.blocks
+    ]
+    heads = [("block", "left"), ("network", "left"), ("features", "right"), ("missing", "right")]
+    table(
+        f"blocks: {found.metric} of each alone, and what is lost without it",
+        [*heads, ("alone", "left"), ("lost without it", "left")],
+        rows,
+    )
 
 
 def print_ladder(ladder: Any) -> None:
@@ -348,9 +367,10 @@ def print_evaluation(evaluation: Any) -> None:
             [("class", "left"), ("n", "right"), ("precision", "right"), ("recall", "right"), ("F1", "right")],
             rows,
         )
+    wide = max(16, *(len(baseline.key) + 2 for baseline in evaluation.baselines)) if evaluation.baselines else 16
     for baseline in evaluation.baselines:
-        line(f"{baseline.key:<16}{baseline.score}   {baseline.what}")
-    line(f"{evaluation.headline:<16}{evaluation.score}", "bold")
+        line(f"{baseline.key:<{wide}}{baseline.score}   {baseline.what}")
+    line(f"{evaluation.headline:<{wide}}{evaluation.score}", "bold")
     if evaluation.verdict:
         line(evaluation.verdict.sentence, "bold")
 

@@ -14,10 +14,11 @@ import numpy as np
 from headstart.base.errors import DataError, shown
 from headstart.base.files import content_hash
 from headstart.data.compact import stretches, taken
+from headstart.data.mixed import NOTHING, Mixed, key_of_parts
 from headstart.data.rows import Row
 from headstart.data.sound import Waveform
 
-Modality = Literal["image", "text", "audio", "vector"]
+Modality = Literal["image", "text", "audio", "vector", "mixed"]
 TargetKind = Literal["single-label", "multi-label", "regression"]
 
 
@@ -35,7 +36,7 @@ class Sample:
 class Dataset(Sequence[Sample]):
     """Examples in a fixed order that does not depend on the machine. Final; readers build it.
 
-    ids: N distinct strings.  values: N of Path | bytes | PIL.Image | ndarray | str, not decoded.
+    ids: N distinct strings.  values: N of Path | bytes | PIL.Image | ndarray | str | Row | Mixed, not decoded.
     targets: N of str (single-label), tuple[str, ...] (multi-label), float or tuple of floats (regression), or None.
     splits: N of 'train' | 'validation' | 'test' | None, as the user divided the data; empty if they did not.
     meta: column → N values (never the target).
@@ -82,8 +83,10 @@ class Dataset(Sequence[Sample]):
         Equal content has an equal key, whatever its name or place. Raises OSError if a file cannot be read.
         """
         value = self.values[row]
-        if isinstance(value, Path):
-            value = value.read_bytes()
+        if isinstance(value, Mixed):
+            read = [None if part is None else _read(part) for part in value.values]
+            return key_of_parts([NOTHING if part is None else content_key(part) for part in read]), value
+        value = _read(value)
         return content_key(value), value
 
     def take(self, rows: Sequence[int] | np.ndarray) -> Dataset:
@@ -118,8 +121,14 @@ class Dataset(Sequence[Sample]):
         return digest.hexdigest()[:32]
 
 
+def _read(value: Any) -> Any:
+    return value.read_bytes() if isinstance(value, Path) else value
+
+
 def _mark(value: Any) -> bytes:
     """What tells, cheaply, that an example is another one."""
+    if isinstance(value, Mixed):
+        return b"".join(NOTHING if part is None else _mark(part) for part in value.values)
     if not isinstance(value, Path):
         return content_key(value)
     try:

@@ -10,10 +10,10 @@ from typing import Any
 
 from headstart.base.errors import DataError, did_you_mean, listed, shown
 from headstart.base.progress import QUIET, Observer
-from headstart.data.cells import Kind
 from headstart.data.compact import counted
 from headstart.data.dataset import Dataset
 from headstart.data.decimals import Decimal
+from headstart.data.mixed import ColumnKind
 from headstart.data.readers import (
     READERS,
     Arrays,
@@ -44,7 +44,7 @@ def open_dataset(
     text: str | None = None,
     features: Sequence[str] | None = None,
     group_by: str | None = None,
-    learnt: Mapping[str, Kind] | None = None,
+    learnt: Mapping[str, ColumnKind] | None = None,
     observer: Observer = QUIET,
     decimal: Decimal = ".",
 ) -> Dataset:
@@ -60,6 +60,8 @@ def open_dataset(
         value says that they are texts.
     features: names or patterns ('emb_*', '-id') of the columns of a table that are learnt from; not given: all but the
         target, where none names files and a target is known.  group_by: a column that is not learnt from.
+    Several of text (one column, or more with commas), path_column (also) and features: a table of mixed rows, each of
+        these a block of its own.
     learnt: columns and kinds that a saved model was made for; exactly these are read.
     drop_unlabelled: leave out rows without a target.  allow_empty: accept class folders without images.
     observer: is told how far the reading of a table is.  decimal: ',' where a table's numbers are written '1,5'.

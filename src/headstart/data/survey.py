@@ -31,6 +31,16 @@ FLUSH = 2048  # facts written as one shard
 
 
 @dataclass(frozen=True, eq=False)
+class SeenBlock:
+    """The look at one block of a mixed table. rows: (m,) those of the table that have it.  survey: of these."""
+
+    name: str
+    modality: str
+    rows: np.ndarray
+    survey: Survey
+
+
+@dataclass(frozen=True, eq=False)
 class Survey:
     """What one look at N examples found; columns by row of the dataset.
 
@@ -40,6 +50,7 @@ class Survey:
         are not usable.
     tiny: rows → (n, …) uint8 that stand for them, such as 16 × 16 thumbnails.
     decoded: how many examples were decoded in this look; the others were known.
+    blocks: of a mixed table, what was seen in each.
     """
 
     keys: Sequence[bytes]
@@ -48,6 +59,7 @@ class Survey:
     columns: Mapping[str, np.ndarray]
     tiny: Callable[[np.ndarray], np.ndarray] = field(repr=False)
     decoded: int = 0
+    blocks: Sequence[SeenBlock] = ()
 
     @property
     def rows(self) -> np.ndarray:

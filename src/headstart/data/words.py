@@ -24,7 +24,7 @@ IMAGES = Words("image", "images", "an image", "files", "pictures", "re-encoded, 
 TEXTS = Words("text", "texts", "a text", "texts", "texts", "but for case, spaces or punctuation")
 SOUNDS = Words("sound", "sounds", "a sound", "files", "sounds", "but for encoding or loudness")
 ROWS = Words("row", "rows", "a row", "rows", "rows", "")
-WORDS = {"image": IMAGES, "text": TEXTS, "audio": SOUNDS, "vector": ROWS}
+WORDS = {"image": IMAGES, "text": TEXTS, "audio": SOUNDS, "vector": ROWS, "mixed": ROWS}
 EXAMPLES = Words("example", "examples", "an example", "files", "examples", "nearly")
 
 

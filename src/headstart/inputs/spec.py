@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from headstart.data.mixed import ColumnKind
 from headstart.inputs.columns import Column
 
 Fit = Literal["crop", "squish", "pad"]
@@ -77,9 +79,20 @@ class VectorSpec:
     target: str = ""
 
 
-InputSpec = ImageSpec | TextSpec | AudioSpec | VectorSpec
+@dataclass(frozen=True)
+class MixedSpec:
+    """Rows of several kinds of columns, each with a network of its own.
 
-_MODALITIES = {ImageSpec: "image", TextSpec: "text", AudioSpec: "audio", VectorSpec: "vector"}
+    kinds: column → what it holds: texts, files of pictures or sounds, or a kind of cell.  target: as in VectorSpec.
+    """
+
+    kinds: Mapping[str, ColumnKind]
+    target: str = ""
+
+
+InputSpec = ImageSpec | TextSpec | AudioSpec | VectorSpec | MixedSpec
+
+_MODALITIES = {ImageSpec: "image", TextSpec: "text", AudioSpec: "audio", VectorSpec: "vector", MixedSpec: "mixed"}
 
 
 def modality_of(spec: InputSpec) -> str:

@@ -18,6 +18,7 @@ from headstart.base.config import from_dict, to_dict
 from headstart.base.errors import DataError, EnvironmentFault, shown
 from headstart.base.files import disk_fault, make_folder, read_json, write_json
 from headstart.records.audit import Audit, SplitRecord
+from headstart.records.blocks import BlocksRecord
 from headstart.records.columns import ColumnsRecord
 from headstart.records.evaluation import Evaluation
 from headstart.records.few_shot import FewShotRecord
@@ -164,6 +165,11 @@ class RunFolder:
         return self.path / "columns.json"
 
     @property
+    def blocks(self) -> Path:
+        """What each kind of column is worth; there where several were learnt from at once."""
+        return self.path / "blocks.json"
+
+    @property
     def checkpoints(self) -> Path:
         """State of a training that is not over; removed when the run is done."""
         return self.path / "checkpoints"
@@ -208,6 +214,7 @@ class RunFolder:
         | ProofRecord
         | FewShotRecord
         | RankRecord
+        | BlocksRecord
         | ColumnsRecord
         | Evaluation,
     ) -> None:
@@ -240,6 +247,7 @@ class RunFolder:
             ProofRecord: self.proof,
             FewShotRecord: self.few_shot,
             RankRecord: self.ranking,
+            BlocksRecord: self.blocks,
             ColumnsRecord: self.columns,
             Evaluation: self.evaluation,
         }[cls]

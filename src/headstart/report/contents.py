@@ -17,6 +17,7 @@ from headstart.records.heads import HeadRecord, HeadTrial
 from headstart.records.run import BackboneRecord, FeatureRecord, RunFolder, Timing
 from headstart.report import privacy, wording
 from headstart.report.advice import next_steps
+from headstart.report.blocks import blocks
 from headstart.report.columns import columns
 from headstart.report.few_shot import few_shot
 from headstart.report.finetuning import PROBE, changed_network, finetuning
@@ -43,6 +44,7 @@ def contents(run: RunFolder) -> dict[str, Any]:
             "data": data(records),
             "ranking": candidates(records.ranking) if records.ranking else None,
             "features": features(records),
+            "blocks": blocks(records.blocks) if records.blocks else None,
             "columns": columns(records.columns) if records.columns else None,
             "heads": heads(records.heads, records.split) if records.heads else None,
             "finetuning": finetuning(records),

@@ -70,7 +70,8 @@ class Pictures:
 
     def is_shown(self, id: str) -> bool:
         """Whether it can stand in a strip beside others: a picture or a text, not a row of a table."""
-        return self.has(id) and not self.of(id)["cells"]
+        of = self.of(id)
+        return self.has(id) and (not of["cells"] or of["shown"] is not None)
 
     def ids_of(self, name: str) -> list[str]:
         ids = self.samples.get(name, [])

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from headstart.data.words import Words, words_of
 from headstart.records.audit import Audit, SplitRecord
+from headstart.records.blocks import BlocksRecord
 from headstart.records.columns import ColumnsRecord
 from headstart.records.evaluation import Evaluation
 from headstart.records.few_shot import FewShotRecord
@@ -35,6 +36,7 @@ class Records:
     proof: ProofRecord | None
     few_shot: FewShotRecord | None
     columns: ColumnsRecord | None
+    blocks: BlocksRecord | None
     evaluation: Evaluation | None
     pictures: Pictures
 
@@ -59,6 +61,7 @@ class Records:
             load(ProofRecord, run.proof),
             load(FewShotRecord, run.few_shot),
             load(ColumnsRecord, run.columns),
+            load(BlocksRecord, run.blocks),
             load(Evaluation, run.evaluation),
             Pictures.read(run.pictures),
         )

@@ -11,11 +11,13 @@ import numpy as np
 
 from headstart.base.errors import DataError, listed, shown
 from headstart.base.progress import QUIET, Observer, Said
-from headstart.data.cells import Kind
+from headstart.data.looks.mixed import together
+from headstart.data.mixed import ColumnKind
+from headstart.data.parts import parts_of
 from headstart.data.rows import column_of
 from headstart.evaluation.evaluate import evaluate as judge
 from headstart.inputs.columns import kinds_of, unfamiliar
-from headstart.inputs.spec import VectorSpec
+from headstart.inputs.spec import MixedSpec, VectorSpec
 from headstart.records.audit import Quarantined
 from headstart.records.evaluation import Evaluation
 from headstart.records.predictions import Predictions
@@ -24,7 +26,8 @@ from headstart.workflow.config import DataConfig, cache_folder
 from headstart.workflow.reading import look_of, read
 
 if TYPE_CHECKING:
-    from headstart.bundle.predictor import Predictor
+    from headstart.bundle.mixed_predictor import MixedPredictor
+    from headstart.bundle.predictor import Answers, Predictor
     from headstart.data.dataset import Dataset
     from headstart.data.survey import Survey
 
@@ -62,15 +65,14 @@ def evaluate(
     kind = {"classification": "single-label", "multilabel": "multi-label", "regression": "regression"}
     if config.task is None:
         config = replace(config, task=kind[predictor.task.name])  # type: ignore[arg-type]
-    if config.target is None and isinstance(predictor.manifest.input, VectorSpec) and y is None:
+    if config.target is None and isinstance(predictor.manifest.input, VectorSpec | MixedSpec) and y is None:
         config = replace(config, target=predictor.manifest.input.target or None)
     dataset = read(data, y, config, learnt_columns(predictor))
     if dataset.targets is None:
         raise DataError(f"DA47 {shown(dataset.origin)} has no labels to compare with. Use 'headstart predict' for it.")
     predictor.task.encode(dataset.targets)  # unknown labels: said before anything is computed
-    X, looked = embed(predictor, dataset, config, cache, device, observer)
+    answers, looked = answered(predictor, dataset, config, cache, device, observer)
     usable = dataset.take(looked.rows)
-    answers = predictor.predict_features(X)
     predictions = replace(
         answers,
         ids=np.asarray(usable.ids, object),
@@ -87,10 +89,37 @@ def evaluate(
     return Evaluated(found, predictions, problems, seen)
 
 
-def learnt_columns(predictor: Predictor) -> dict[str, Kind] | None:
+def learnt_columns(predictor: Predictor | MixedPredictor) -> dict[str, ColumnKind] | None:
     """Columns that a table must have for this model; None for one that takes something else."""
     spec = predictor.manifest.input
+    if isinstance(spec, MixedSpec):
+        return dict(spec.kinds)
     return dict(kinds_of(spec.columns)) if isinstance(spec, VectorSpec) else None
+
+
+def answered(
+    predictor: Predictor | MixedPredictor,
+    dataset: Dataset,
+    config: DataConfig,
+    cache: str | Path | None,
+    device: str,
+    observer: Observer,
+) -> tuple[Answers, Survey]:
+    """(answers for the usable rows, named by their position, and the look at all rows)."""
+    from headstart.bundle.mixed_predictor import MixedPredictor
+
+    if not isinstance(predictor, MixedPredictor):
+        X, looked = embed(predictor, dataset, config, cache, device, observer)
+        return predictor.predict_features(X), looked
+    parts, added, seen = parts_of(dataset), {}, {}
+    for part in parts:
+        if len(part.rows):
+            model = predictor.parts[part.name]
+            X, seen[part.name] = embed(model, part.dataset, config, cache, device, observer)
+            added[part.name] = part.rows[seen[part.name].rows], model.head.logits(X)
+    looked = together(dataset, parts, seen)
+    logits = predictor.total(added, len(dataset))[looked.rows]
+    return predictor.answers(logits, np.asarray(dataset.take(looked.rows).ids, object), None, ()), looked
 
 
 def embed(

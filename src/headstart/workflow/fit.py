@@ -123,6 +123,10 @@ def _fit(
         from headstart.workflow.fit_columns import fit_columns
 
         return fit_columns(dataset, folder, record, config, cache, clock, observer)
+    if dataset.modality == "mixed":
+        from headstart.workflow.fit_mixed import fit_mixed
+
+        return fit_mixed(dataset, folder, record, config, cache, clock, observer)
 
     with clock("loading the network"):
         from headstart.backbones.catalogue import catalogue
@@ -429,7 +433,8 @@ def _goes_on(folder: RunFolder, new: RunRecord) -> bool:
 def _clear(folder: RunFolder) -> None:
     """What another run left and this one need not write: state of its training, and records that stand by choice."""
     shutil.rmtree(folder.checkpoints, ignore_errors=True)
-    for path in (folder.plan, folder.ladder, folder.proof, folder.ranking, folder.few_shot):
+    by_choice = (folder.plan, folder.ladder, folder.proof, folder.ranking, folder.few_shot)
+    for path in (*by_choice, folder.columns, folder.blocks):
         path.unlink(missing_ok=True)
 
 

@@ -12,11 +12,11 @@ import numpy as np
 from headstart.adapt.heads.choose import Chosen
 from headstart.bundle.save import Agreement, ModelFacts, save, verify_opens_alike
 from headstart.data.dataset import Dataset
-from headstart.data.looks import Look
+from headstart.data.looks import Look, look_for
 from headstart.features.choose import make_runner
 from headstart.features.feeds import feed_for
 from headstart.features.runners.runner import Runner, run_all
-from headstart.inputs.spec import VectorSpec
+from headstart.inputs.spec import InputSpec, VectorSpec
 from headstart.records.audit import Audit, SplitRecord
 from headstart.records.evaluation import Evaluation
 from headstart.records.predictions import Predictions
@@ -24,6 +24,7 @@ from headstart.records.run import FeatureRecord, RunFolder
 from headstart.tasks.task import Task
 from headstart.workflow.judge import Known
 from headstart.workflow.modalities import EVIDENCE, Shown
+from headstart.workflow.modalities.evidence import Scores
 from headstart.workflow.pictures import samples
 
 if TYPE_CHECKING:
@@ -92,6 +93,23 @@ def report_examples(
     dataset: Dataset, learnt: Sequence[str], judged: Predictions, evaluation: Evaluation, found: Audit, page: Page
 ) -> dict[str, Any]:
     """pictures.json: what examples are shown by, and the sample ids of each class. learnt: ids of the training rows."""
+    return examples_shown(
+        dataset, learnt, judged, evaluation, found, spec=page.backbone.card.input, look=page.look, scores=page.scores
+    )
+
+
+def examples_shown(
+    dataset: Dataset,
+    learnt: Sequence[str],
+    judged: Predictions,
+    evaluation: Evaluation,
+    found: Audit,
+    *,
+    spec: InputSpec,
+    scores: Scores,
+    look: Look | None = None,
+) -> dict[str, Any]:
+    """The same for a model that is no single network."""
     target_of = dict(zip(dataset.ids, dataset.targets or (), strict=False))
     some = samples([target_of[i] for i in learnt], learnt)
     wanted = [e.id for e in (*evaluation.worst[:SHOWN], *evaluation.least_certain[:SHOWN])]
@@ -101,11 +119,9 @@ def report_examples(
     seen = [i for ids in some.values() for i in ids]
     row_of = {name: row for row, name in enumerate(judged.ids)}
     mistakes = [(e.id, int(judged.scores[row_of[e.id]].argmax())) for e in evaluation.worst[:SHOWN] if e.id in row_of]
-    shown = Shown(wanted, seen, mistakes, page.scores)
-    return {
-        "pictures": EVIDENCE[dataset.modality].shown(dataset, shown, spec=page.backbone.card.input, look=page.look),
-        "samples": some,
-    }
+    shown = Shown(wanted, seen, mistakes, scores)
+    look = look or look_for(dataset.modality)
+    return {"pictures": EVIDENCE[dataset.modality].shown(dataset, shown, spec=spec, look=look), "samples": some}
 
 
 @dataclass(frozen=True, eq=False)

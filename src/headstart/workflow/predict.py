@@ -10,10 +10,11 @@ import numpy as np
 
 from headstart.base.errors import DataError, shown
 from headstart.base.progress import QUIET, Observer
+from headstart.inputs.spec import modality_of
 from headstart.records.audit import Quarantined
 from headstart.records.predictions import Predictions
 from headstart.workflow.config import DataConfig
-from headstart.workflow.evaluate import embed, learnt_columns
+from headstart.workflow.evaluate import answered, learnt_columns
 from headstart.workflow.reading import read
 
 
@@ -45,10 +46,10 @@ def predict(
     if out is not None and Path(out).is_dir():
         raise DataError(f"EN66 {shown(out)} is a folder; --out needs the name of a CSV file.")
     predictor = load(Path(model), device=device)
-    dataset = read(as_asked(data, predictor.backbone.card.modality), None, config, learnt_columns(predictor))
-    X, looked = embed(predictor, dataset, config, cache, device, observer)
+    dataset = read(as_asked(data, modality_of(predictor.manifest.input)), None, config, learnt_columns(predictor))
+    answers, looked = answered(predictor, dataset, config, cache, device, observer)
     ids = np.asarray([dataset.ids[row] for row in looked.rows], object)
-    predictions = replace(predictor.predict_features(X), ids=ids)
+    predictions = replace(answers, ids=ids)
     problems = tuple(looked.problems[row] for row in sorted(looked.problems))
     if out is not None:
         write_predictions_csv(Path(out), predictions, problems)

@@ -42,7 +42,7 @@ from headstart.workflow.judge import Known
 from headstart.workflow.own_runs import finished_runs
 from headstart.workflow.race import FIRST, LAST, Course, Result, race
 from headstart.workflow.ranked import table
-from headstart.workflow.reading import check_out, look_of, read, stop_or_go, task_of
+from headstart.workflow.reading import check_one_kind, check_out, look_of, read, stop_or_go, task_of
 
 SCHEMA = 1
 FINALISTS = 3
@@ -192,6 +192,7 @@ def _rank(
     if out is not None:
         check_out(out)
     dataset = read(data, y, config.data)
+    check_one_kind(dataset, "rank")
     if config.layers and dataset.modality != "image":
         raise DataError(
             f"RK11 --layers ranks stages of networks for images, and this data is {words_of(dataset.modality).many}. "

@@ -8,11 +8,12 @@ from typing import Any
 
 from headstart.base.errors import DataError, EnvironmentFault, PlanError, listed, shown
 from headstart.base.progress import QUIET, Observer, Said
-from headstart.data.cells import Kind
 from headstart.data.dataset import Dataset
 from headstart.data.decode import ImageLimits
-from headstart.data.looks import ImageLook, Look, TextLook, look_for
+from headstart.data.looks import ImageLook, Look, MixedLook, TextLook, look_for
+from headstart.data.mixed import ColumnKind
 from headstart.data.open import open_dataset
+from headstart.data.parts import parts_of
 from headstart.data.words import words_of
 from headstart.records.audit import Audit
 from headstart.tasks.classification import Classification
@@ -26,7 +27,7 @@ def read(
     source: Any,
     y: Sequence[Any] | None,
     config: DataConfig,
-    learnt: Mapping[str, Kind] | None = None,
+    learnt: Mapping[str, ColumnKind] | None = None,
     observer: Observer = QUIET,
 ) -> Dataset:
     """The dataset that ``config`` describes; learnt: columns that a saved model was made for."""
@@ -54,15 +55,24 @@ def read(
 
 def look_of(dataset: Dataset, config: DataConfig) -> Look:
     """How the examples of ``dataset`` are read, within the limits of ``config``."""
-    if dataset.modality == "image":
+    return look_of_modality(dataset.modality, config)
+
+
+def look_of_modality(modality: str, config: DataConfig) -> Look:
+    """The same for examples of one modality, or blocks of it."""
+    if modality == "image":
         return ImageLook(limits_of(config))
-    if dataset.modality == "text":
+    if modality == "text":
         return TextLook(config.encoding)
-    return look_for(dataset.modality)
+    if modality == "mixed":
+        return MixedLook(ImageLook(limits_of(config)), TextLook(config.encoding))
+    return look_for(modality)
 
 
 def check_ways(dataset: Dataset, config: FitConfig) -> None:
-    """PlanError PL81 for what is done with pictures only; said before any work."""
+    """PlanError PL81 for what is done with pictures only, PL86 with one kind of column; said before any work."""
+    if dataset.modality == "mixed":
+        _check_ways_of_mixed(dataset, config)
     asked = {
         "--strategy": config.tuning.strategy != "probe" and dataset.modality not in ("text", "audio"),
         "--prove": config.prove,
@@ -74,6 +84,37 @@ def check_ways(dataset: Dataset, config: FitConfig) -> None:
             f"PL81 {listed(wrong)}: this is done with networks for images, and this data is "
             f"{words_of(dataset.modality).many}. Leave it out."
         )
+
+
+def _check_ways_of_mixed(dataset: Dataset, config: FitConfig) -> None:
+    asked = {
+        "--strategy or --time": config.tuning.strategy != "probe",
+        "--prove": config.prove,
+        "--cut-at, --pooling or --channels": config.structure != AS_PUBLISHED,
+        "--weights": config.weights is not None,
+        "--runner": config.runner is not None,
+        "--backbone auto": config.backbone == "auto",
+    }
+    wrong = [flag for flag, is_asked in asked.items() if is_asked]
+    if wrong:
+        raise PlanError(
+            f"PL86 {listed(wrong)}: not with several kinds of columns at once, here {_kinds_in(dataset)}. Leave it "
+            "out, and a head is fitted on all of them; or name one kind only, with --text COLUMN or --path-column "
+            "COLUMN alone."
+        )
+
+
+def check_one_kind(dataset: Dataset, verb: str) -> None:
+    """PlanError PL86 for a mixed table where ``verb`` works on one kind of column."""
+    if dataset.modality == "mixed":
+        raise PlanError(
+            f"PL86 {verb} works on one kind of column at a time, and here are several: {_kinds_in(dataset)}. Name one "
+            "only, with --text COLUMN or --path-column COLUMN alone."
+        )
+
+
+def _kinds_in(dataset: Dataset) -> str:
+    return listed([f"'{part.name}' ({words_of(part.modality).many})" for part in parts_of(dataset)])
 
 
 def limits_of(config: DataConfig) -> ImageLimits:

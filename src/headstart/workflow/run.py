@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headstart.records.audit import Audit, SplitRecord
+from headstart.records.blocks import BlocksRecord
 from headstart.records.evaluation import Evaluation
 from headstart.records.few_shot import FewShotRecord
 from headstart.records.heads import HeadRecord
@@ -17,6 +18,7 @@ from headstart.records.proof import ProofRecord
 from headstart.records.run import RunFolder, RunRecord
 
 if TYPE_CHECKING:
+    from headstart.bundle.mixed_predictor import MixedPredictor
     from headstart.bundle.predictor import Predictor
 
 
@@ -62,6 +64,11 @@ class Run:
         return self.folder.load(FewShotRecord) if self.folder.few_shot.exists() else None
 
     @cached_property
+    def blocks(self) -> BlocksRecord | None:
+        """What each kind of column is worth; None where the data is of one kind."""
+        return self.folder.load(BlocksRecord) if self.folder.blocks.exists() else None
+
+    @cached_property
     def evaluation(self) -> Evaluation:
         return self.folder.load(Evaluation)
 
@@ -71,7 +78,7 @@ class Run:
         return self.folder.load_predictions()
 
     @cached_property
-    def predictor(self) -> Predictor:
+    def predictor(self) -> Predictor | MixedPredictor:
         from headstart.bundle.load import load
 
         return load(self.folder.model)

@@ -6,12 +6,14 @@ from headstart.base.errors import DataError, shown
 from headstart.data.looks.audio import AudioLook
 from headstart.data.looks.image import ImageLook
 from headstart.data.looks.look import Look
+from headstart.data.looks.mixed import MixedLook
 from headstart.data.looks.text import TextLook
 from headstart.data.looks.vector import VectorLook
 
-LOOKS: dict[str, type[AudioLook] | type[ImageLook] | type[TextLook] | type[VectorLook]] = {
+LOOKS: dict[str, type[AudioLook | ImageLook | MixedLook | TextLook | VectorLook]] = {
     "audio": AudioLook,
     "image": ImageLook,
+    "mixed": MixedLook,
     "text": TextLook,
     "vector": VectorLook,
 }
@@ -24,4 +26,4 @@ def look_for(modality: str) -> Look:
     return LOOKS[modality]()
 
 
-__all__ = ["LOOKS", "AudioLook", "ImageLook", "Look", "TextLook", "VectorLook", "look_for"]
+__all__ = ["LOOKS", "AudioLook", "ImageLook", "Look", "MixedLook", "TextLook", "VectorLook", "look_for"]

@@ -5,7 +5,7 @@ rate, or rows of numbers.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,11 @@ from typing import Any
 import numpy as np
 
 from headstart.base.errors import DataError, listed, shown
+from headstart.data.cells import Kind
 from headstart.data.compact import LineNumbers
 from headstart.data.dataset import Modality
+from headstart.data.mixed import ColumnKind
+from headstart.data.readers.blocks import cells_among
 from headstart.data.readers.features import rows_of_array
 from headstart.data.readers.reader import (
     IMAGE_EXTENSIONS,
@@ -59,7 +62,7 @@ class Arrays:
 
 def vectors(source: np.ndarray, request: Request, origin: str) -> Found:
     """(N, D) numbers as rows of D columns."""
-    rows = rows_of_array(source, origin, request.learnt)
+    rows = rows_of_array(source, origin, _cells(request.learnt, origin))
     found = _found("vector", rows, [str(i) for i in range(len(source))], request)
     return replace(found, origin=origin, target_name="y")
 
@@ -119,6 +122,18 @@ def _found(modality: Modality, values: Sequence[Any], ids: Sequence[str], reques
         places=LineNumbers(len(values), first=0, word="row"),
         origin=f"{len(values)} values in memory",
     )
+
+
+def _cells(learnt: Mapping[str, ColumnKind] | None, where: str) -> Mapping[str, Kind] | None:
+    """The columns that a saved model learnt from; DataError TB63 where some of them hold no numbers."""
+    if learnt is None:
+        return None
+    cells = cells_among(learnt)
+    if len(cells) < len(learnt):
+        raise DataError(
+            f"TB63 {shown(where)} holds numbers only; the model learnt from texts or files too. Give a table."
+        )
+    return cells
 
 
 def plain_list(y: Any) -> list[Any]:

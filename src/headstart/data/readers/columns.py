@@ -7,9 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headstart.base.errors import DataError, did_you_mean, listed, shown
+from headstart.base.errors import DataError, listed, shown
 from headstart.data.compact import Coded, Gathered, Strings, counted
+from headstart.data.dataset import Modality
 from headstart.data.decimals import with_points
+from headstart.data.mixed import COLUMNS, Block, Mixed
+from headstart.data.readers.blocks import Asked, asked_for, blocks_asked, check_modality_of, texts_or_none
 from headstart.data.readers.features import features_of
 from headstart.data.readers.reader import IMAGE_EXTENSIONS, Found, Request, distinct, split_named
 from headstart.data.readers.sounds import modality_of_files
@@ -17,6 +20,8 @@ from headstart.data.sound import SOUND_EXTENSIONS, as_waveform
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+Files = Callable[[Sequence[str], Sequence[str]], tuple[list[Path], list[str]]]  # (written, places) → (paths, notes)
 
 _PATH_NAMES = (
     *("path", "file", "file_name", "filename", "filepath", "file_path", "image", "image_path", "img", "img_path"),
@@ -37,15 +42,19 @@ def examples_of(
     where: str,
     origin: str,
     request: Request,
-    files: Callable[[Sequence[str]], tuple[list[Path], list[str]]],
+    files: Files,
 ) -> Found:
-    """The examples in a table. files: written paths → (Path of each, notes); where: the table's name for messages."""
+    """The examples in a table. where: the table's name for messages."""
     if not places:
         raise DataError(f"DA32 {shown(where)} has column names ({listed(columns, most=8)}) but no rows.")
+    blocks = blocks_asked(columns, where, request)
     if request.decimal == ",":
-        columns = with_points(columns, places, where, apart=(request.text, request.path_column))
+        apart = (*blocks.texts, *blocks.files)
+        columns = with_points(columns, places, where, apart=apart)
+    if blocks.are_several:
+        return _mixed(columns, places, where, origin, request, blocks, files)
     if _is_of_features(columns, request):
-        return _features(columns, places, where, origin, request)
+        return _features(columns, places, where, origin, request, blocks)
     is_text = request.text is not None
     if request.text is not None:
         held_in = asked_for(request.text, columns, where, "texts", "--text")
@@ -91,7 +100,12 @@ def _is_of_features(columns: Mapping[str, Sequence[Any]], request: Request) -> b
 
 
 def _features(
-    columns: Mapping[str, Sequence[Any]], places: Sequence[str], where: str, origin: str, request: Request
+    columns: Mapping[str, Sequence[Any]],
+    places: Sequence[str],
+    where: str,
+    origin: str,
+    request: Request,
+    asked: Asked,
 ) -> Found:
     """Rows of columns. What is not learnt from stays beside them, for groups and slices."""
     split_column = _split_column(columns, where, request.split_column, taken=())
@@ -101,9 +115,7 @@ def _features(
         targets, target_name, reason = _targets(columns, where, request, taken=(split_column,))
     aims = request.target if isinstance(request.target, tuple) else (target_name,)
     taken = (split_column, request.group_by, *aims)
-    rows, notes = features_of(
-        columns, places, where=where, taken=taken, patterns=request.features, learnt=request.learnt
-    )
+    rows, notes = features_of(columns, places, where=where, taken=taken, patterns=request.features, learnt=asked.cells)
     used = {split_column, *aims, *rows.frame.columns}
     return Found(
         "vector",
@@ -120,17 +132,74 @@ def _features(
     )
 
 
-# ---------------------------------------------------------------------------------------- which column is it
-
-
-def asked_for(name: str, columns: Mapping[str, Any], where: str, what: str, flag: str) -> str:
-    """``name`` if there is such a column; DataError TB63 with a suggestion otherwise."""
-    if name not in columns:
-        raise DataError(
-            f"TB63 {shown(where)} has no column '{shown(name)}' for the {what}.{did_you_mean(name, columns)} "
-            f"It has: {listed(columns, most=12)}. Name the right one with {flag}."
+def _mixed(
+    columns: Mapping[str, Sequence[Any]],
+    places: Sequence[str],
+    where: str,
+    origin: str,
+    request: Request,
+    asked: Asked,
+    files: Files,
+) -> Found:
+    """Rows of several blocks. What is not learnt from stays beside them, for groups and slices."""
+    held = (*asked.texts, *asked.files)
+    split_column = _split_column(columns, where, request.split_column, taken=held)
+    if request.learnt is not None and request.target is None and request.y is None:
+        targets, target_name, reason = None, "target", ""
+    else:
+        targets, target_name, reason = _targets(columns, where, request, taken=(*held, split_column))
+    aims = request.target if isinstance(request.target, tuple) else (target_name,)
+    notes: list[str] = []
+    blocks = [Block(name, "text", texts_or_none(_texts(columns[name], places, where, name))) for name in asked.texts]
+    for name in asked.files:
+        modality, values, told = _files_or_none(columns[name], places, where, name, files)
+        blocks.append(Block(name, check_modality_of(name, modality, values, where, request.learnt), values))
+        notes += told
+    of_columns: Sequence[str] = ()
+    if asked.has_columns:
+        rows, told = features_of(
+            columns,
+            places,
+            where=where,
+            taken=(*held, split_column, request.group_by, *aims),
+            patterns=request.features,
+            learnt=asked.cells,
         )
-    return name
+        blocks.append(Block(COLUMNS if COLUMNS not in held else f"other {COLUMNS}", "vector", rows))
+        of_columns, notes = list(rows.frame.columns), [*notes, *told]
+    used = {split_column, *aims, *of_columns, *held} - {request.group_by}
+    return Found(
+        "mixed",
+        places,
+        [Mixed(tuple(blocks), at) for at in range(len(places))],
+        targets,
+        target_name=target_name,
+        reason=reason,
+        places=places,
+        splits=_splits(columns[split_column], places, where, split_column) if split_column else (),
+        meta={name: column for name, column in columns.items() if name not in used},
+        origin=origin,
+        notes=notes,
+    )
+
+
+def _files_or_none(
+    column: Sequence[Any],
+    places: Sequence[str],
+    where: str,
+    name: str,
+    files: Files,
+) -> tuple[Modality, list[Any], list[str]]:
+    """(modality of the files, N of them or None where there is none, notes)."""
+    at = [i for i, value in enumerate(column) if value is not None and value != ""]
+    _, held, notes = _values([column[i] for i in at], [places[i] for i in at], where, name, files)
+    values: list[Any] = [None] * len(column)
+    for i, value in zip(at, held, strict=True):
+        values[i] = value
+    return modality_of_files(held), values, notes
+
+
+# ---------------------------------------------------------------------------------------- which column is it
 
 
 def _path_column(columns: Mapping[str, Sequence[Any]], where: str, asked: str | None) -> str:
@@ -256,7 +325,7 @@ def _values(
     places: Sequence[str],
     where: str,
     name: str,
-    files: Callable[[Sequence[str]], tuple[list[Path], list[str]]],
+    files: Files,
 ) -> tuple[list[str], list[Any], list[str]]:
     """(ids, values, notes) from paths, or from pictures that lie in the table itself."""
     empty = [place for value, place in zip(column, places, strict=True) if value is None or value == ""]
@@ -274,7 +343,7 @@ def _values(
         ids = [hint or str(i) for i, (_, hint) in enumerate(pictures)]
         return distinct(ids), [data for data, _ in pictures], []
     written = [str(value) for value in column]
-    paths, notes = files(written)
+    paths, notes = files(written, places)
     return distinct([w.replace("\\", "/") for w in written]), paths, notes
 
 

@@ -29,7 +29,7 @@ class Frames:
             where=where,
             origin=where,
             request=request,
-            files=lambda written: (_files(written, places, where), []),
+            files=lambda written, places: (_files(written, places, where), []),
         )
 
 

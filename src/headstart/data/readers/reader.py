@@ -12,9 +12,9 @@ from typing import Any, Protocol
 
 from headstart.base.errors import DataError, Refused, listed, shown
 from headstart.base.progress import QUIET, Observer
-from headstart.data.cells import Kind
 from headstart.data.dataset import Modality, TargetKind
 from headstart.data.decimals import Decimal
+from headstart.data.mixed import ColumnKind
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Request:
     text: str | None = None
     features: tuple[str, ...] | None = None
     group_by: str | None = None
-    learnt: Mapping[str, Kind] | None = None
+    learnt: Mapping[str, ColumnKind] | None = None
     observer: Observer = QUIET
     decimal: Decimal = "."
 

@@ -73,7 +73,7 @@ def _found(rows: Rows, folder: Path, where: str, origin: str, request: Request) 
         where=where,
         origin=origin,
         request=request,
-        files=lambda written: _files(written, rows.places, folder, where, request),
+        files=lambda written, places: _files(written, places, folder, where, request),
     )
 
 
