@@ -143,6 +143,8 @@ def test_what_needs_one_kind_of_column_is_refused_before_any_work(headstart, tmp
     assert "--text COLUMN" in err
     code, _, err = headstart("fit", table, *ASKED, "--backbone", "toy/conv,toy/vit", "--out", tmp_path / "run")
     assert code != 0 and "PL87 --backbone toy/vit is for images, and 'toy/conv' does that too" in err
+    code, _, err = headstart("fit", table, *ASKED, "--backbone", "columns/mlp", "--out", tmp_path / "run")
+    assert code != 0 and "PL87 --backbone columns/mlp goes with columns alone" in err
     wrong = [word.replace("description", "descripton") for word in ASKED]
     code, _, err = headstart("fit", table, *wrong, "--out", tmp_path / "run")
     assert code != 0 and "no column 'descripton' for the texts. Did you mean 'description'?" in err

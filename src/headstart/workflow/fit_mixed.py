@@ -50,7 +50,6 @@ if TYPE_CHECKING:
     from headstart.features.extract import Features
 
 PRETRAINED = ("image", "text", "audio")
-COLUMN_NETWORKS = ("columns/plain", "columns/curves", "columns/kernel")  # made without the targets
 
 
 def networks_asked(names: str, modalities: Sequence[str], offline: bool) -> dict[str, str]:
@@ -59,6 +58,7 @@ def networks_asked(names: str, modalities: Sequence[str], offline: bool) -> dict
     PlanError PL87 for two networks of one modality, or one that no block needs.
     """
     from headstart.backbones.catalogue import catalogue
+    from headstart.backbones.columns import LEARNT, NAMES
 
     found: dict[str, str] = {}
     for name in (word.strip() for word in names.split(",")):
@@ -71,6 +71,8 @@ def networks_asked(names: str, modalities: Sequence[str], offline: bool) -> dict
                 f"PL87 --backbone {shown(name)} is for {words_of(modality).many}, and {why}. Give at most one network "
                 f"for each of: {', '.join(words_of(m).many for m in modalities)}."
             )
+        if name == LEARNT:  # its features know the targets, so that a head on them would trust them too much
+            raise PlanError(f"PL87 --backbone {name} goes with columns alone. Beside other blocks: {', '.join(NAMES)}.")
         found[modality] = name
     return {modality: found.get(modality, "starter") for modality in modalities}
 
@@ -195,7 +197,7 @@ def _source(
 ) -> Source:
     """The block by position in the usable ``rows`` of the table."""
     if part.name not in embedded:
-        from headstart.backbones.columns import check_name
+        from headstart.backbones.columns import NAMES, check_name
 
         values = _at(part, rows)
         named = asked[part.modality]
@@ -204,7 +206,7 @@ def _source(
             part.modality,
             np.ones(len(rows), bool),
             rows=[part.dataset.values[i] for i in values],
-            networks=COLUMN_NETWORKS if named == "starter" else (check_name(named),),
+            networks=NAMES if named == "starter" else (check_name(named),),
             target=config.data.target or "",
         )
     features = embedded[part.name]
