@@ -75,6 +75,14 @@ def main(job_file: str, answer_file: str) -> None:
             {"params": list(top.parameters()), "lr": HEAD_RATE, "weight_decay": 0.0},
         ]
 
+    def learning(network: nn.Module) -> nn.Module:
+        """In training mode but for BatchNorm, whose statistics a few hundred steps would only spoil."""
+        network.train()
+        for module in network.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        return network
+
     def step(
         body: nn.Module, top: nn.Module, optimizer: Any, images: list[Image.Image], rows: list[int], bf16: bool
     ) -> None:
@@ -87,7 +95,7 @@ def main(job_file: str, answer_file: str) -> None:
         optimizer.step()
 
     def step_seconds(bf16: bool) -> float:
-        body, top = copy.deepcopy(network).train(), copy.deepcopy(head)
+        body, top = learning(copy.deepcopy(network)), copy.deepcopy(head)
         optimizer, times = torch.optim.AdamW(groups(body, top)), []
         for _ in range(4):
             start = time.monotonic()
@@ -100,7 +108,7 @@ def main(job_file: str, answer_file: str) -> None:
     began = time.monotonic()
     images = pictures(job["train"])  # decoding counts
     steps = max(1, int(0.97 * (job["seconds"] - (time.monotonic() - began)) / costs[bf16]))
-    network.train()
+    learning(network)
     optimizer = torch.optim.AdamW(groups(network, head))
     warm = max(1, steps // 10)
     schedule = torch.optim.lr_scheduler.LambdaLR(

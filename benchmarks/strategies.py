@@ -38,8 +38,8 @@ EXCLUDED = (
     "their epochs before the clock starts, so that the number of epochs fits. They get the same images, weights and "
     "cores: fastai its `fine_tune` (Resize(224), aug_transforms, batch 32, base_lr 2e-3); LP-FT in plain torch, as a "
     "careful user writes it: logistic regression on features, then AdamW at a tenth of a head's rate with warm-up and "
-    "cosine, random crops, channels_last, bfloat16 where it is faster. Neither mirrors digits. Intervals: 95 %, over "
-    "test images; differences are paired."
+    "cosine, random crops, channels_last, BatchNorm's statistics fixed, bfloat16 where it is faster. Neither mirrors "
+    "digits. Intervals: 95 %, over test images; differences are paired."
 )
 FIXED = ("probe", "last-stages", "lp-ft", "full", "bias", "lora")
 PEERS = {"fastai": "benchmarks.peers_fine_tune", "torch": "benchmarks.peers_lp_ft"}
