@@ -71,6 +71,8 @@ def test_every_block_is_a_rival_and_what_it_is_worth_is_told(finished_mixed):
     assert [b["missing"] for b in blocks["blocks"]] == [18, 18, 0]
     assert all(b["loss"]["low"] <= b["loss"]["value"] <= b["loss"]["high"] for b in blocks["blocks"])
     assert run.record.status == "done"
+    page = run.report.read_text(encoding="utf-8")
+    assert '<section id="blocks"' in page and "one feature more says that it was missing" in page
 
 
 def test_a_row_with_a_bad_file_is_left_out_and_equal_rows_stay_on_one_side(finished_mixed):

@@ -9,7 +9,7 @@ from headstart.data.words import words_of
 from headstart.records.blocks import BlocksRecord
 from headstart.report import wording
 
-KINDS = {"image": "pictures", "text": "texts", "audio": "sounds", "vector": "all other columns"}
+KINDS = {"image": "pictures", "text": "texts", "audio": "sounds", "vector": "numbers, dates and names"}
 
 
 def blocks(record: BlocksRecord) -> dict[str, Any]:
