@@ -172,8 +172,6 @@ def _show(found: Predicted, out: str | None, as_json: bool, about: Mapping[str, 
     else:
         line(f"{len(answers):,} predictions in {out}")
     if found.quarantined:
-        first = found.quarantined[0]
-        line(
-            f"{len(found.quarantined)} examples could not be used; first: {first.id}: {first.code} {first.reason}",
-            "yellow",
-        )
+        first, n = found.quarantined[0], len(found.quarantined)
+        many = "example" if n == 1 else "examples"
+        line(f"{n:,} {many} could not be used; first: {first.id}: {first.code} {first.reason}", "yellow")

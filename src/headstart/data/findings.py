@@ -98,10 +98,16 @@ def about_duplicates(clusters: Clusters, words: Words) -> Iterator[Finding]:
         yield finding(
             "DA37",
             "note",
-            f"{surplus:,} {words.many} repeat others: {exact:,} sets of identical {words.held}, "
-            f"{len(clusters) - exact:,} sets that look the same. Each set is kept on one side of every split.",
+            f"{_number(surplus, words.one + ' repeats another', words.many + ' repeat others')}: "
+            f"{_number(exact, 'set', 'sets')} of identical {words.held}, "
+            f"{_number(len(clusters) - exact, 'set', 'sets')} that look the same. "
+            "Each set is kept on one side of every split.",
             clusters.first_ids(SHOWN_IDS),
         )
+
+
+def _number(n: int, one: str, many: str) -> str:
+    return f"{n:,} {one if n == 1 else many}"
 
 
 def about_classes(dataset: Dataset, rows: np.ndarray, counts: dict[str, int], words: Words) -> Iterator[Finding]:
