@@ -11,7 +11,7 @@ demo: $(STAMP)  ## the main job on real photographs; prints where the report is
 	$(BIN)/python examples/demo.py
 
 test: $(STAMP) lint types  ## everything that CI runs
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 	$(BIN)/python -m pytest tests/house/docs_code.py
 
 check: lint types  ## the quick half: no real weights, no browser
