@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from headstart.base.ahead import import_ahead
 from headstart.base.errors import DataError, MissingExtra, did_you_mean, shown
 from headstart.base.progress import QUIET, Observer, Said
 from headstart.data.audit import audit
@@ -208,7 +207,6 @@ def _rank(
         modality=dataset.modality,
         offline=config.offline,
     )
-    import_ahead("torch", *(["timm"] if dataset.modality == "image" else []))  # two seconds, beside the look
     fingerprint = content_fingerprint(dataset)
     looked = look(dataset, config, cache, observer)
     looking = time.perf_counter() - started
