@@ -30,8 +30,8 @@ from headstart.training.checkpoint import Checkpoints
 from headstart.training.loop import TRAINING, LoopSettings
 from headstart.training.optimizer import make_optimizer
 from headstart.training.phase import enter_phase
-from headstart.workflow.config import TuneConfig
-from headstart.workflow.finetuning import check_tuning, plan_of
+from headstart.workflow.config import FitConfig, TuneConfig
+from headstart.workflow.finetuning import check_tuning, learn, plan_of
 from headstart.workflow.judge import Known, Rules, choose_head
 from headstart.workflow.tuning import Ground, features_of, head_like, step_seconds, tune
 from headstart.workflow.ways import rungs_of
@@ -326,6 +326,16 @@ def test_setfit_draws_classes_apart_and_fits_the_chosen_kind_of_head_again(toy, 
 
     assert apart(X) > apart(ground.known.X) + 0.1
     assert not any("embeddings" in name for name in changed(ground, tuned))
+
+
+def test_of_few_texts_none_is_held_back_from_pairs_and_some_are_from_other_trainings(toy, tmp_path):
+    ground = ground_of(toy, tmp_path)
+    chosen = choose_head(ground.known, Rules(3, None, "none", 0, ("ridge",)))
+    for strategy, held in (("setfit", "none"), ("full", "7")):
+        config = FitConfig(tuning=TuneConfig(strategy=strategy, epochs=1))
+        learnt = learn(ground, np.arange(N), chosen, config, seconds=None)
+        assert learnt.record.folds == f"{held} of {N} training examples held back for the temperature"
+        assert (learnt.chosen.temperature == 1.0) == (held == "none")
 
 
 @pytest.mark.parametrize(

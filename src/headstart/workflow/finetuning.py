@@ -49,6 +49,7 @@ from headstart.workflow.ways import budget_of
 
 PARTS = 3  # of the nested cross-validation, where there is no test part
 HELD = 0.15  # share of the training rows on which a strategy asked for by name is calibrated
+LEAST_HELD = 20  # of them, where learning from few is what the strategy is for
 # Way to balance heads → way to balance the loss, by task; others are left as they are.
 LOSSES: Mapping[str, Mapping[str, Literal["weights", "softmax"]]] = {
     "classification": {"weights": "weights", "logit-adjust": "softmax"},
@@ -161,10 +162,16 @@ def _as_asked(
     checkpoints: Checkpoints | NoCheckpoints,
     run: RunFolder | None,
 ) -> Learnt:
-    """One training by name. Some rows are held back, for the temperature and, with patience, for the best weights."""
+    """One training by name. Some rows are held back, for the temperature and, with patience, for the best weights.
+
+    Of few rows that learn in pairs none are: a handful says little of a temperature, and the head that is fitted after
+    such a training is calibrated as it was on the frozen network.
+    """
     known = ground.known.take(rows)
     parts = folds(known.task.strata(known.y), known.groups, k=round(1 / HELD), repeats=1, seed=ground.seed + 3)
     train, held = parts[0]
+    if tuning.strategy == SetFit.name and len(held) < LEAST_HELD:
+        train, held = np.arange(len(known)), held[:0]
     notes: tuple[str, ...] = ()
     plan = _plan_before(run)
     if plan is None:
@@ -193,8 +200,7 @@ def _as_asked(
         checkpoints=checkpoints,
         seconds=deadline.left if deadline.seconds is not None else None,
     )
-    logits = logits_of(ground, tuned, rows[held])
-    temperature = fit_temperature(logits, known.y[held], known.task)
+    temperature = fit_temperature(logits_of(ground, tuned, rows[held]), known.y[held], known.task) if len(held) else 1.0
     rung = Rung(
         plan.strategy,
         by_name(plan.strategy).in_words,
@@ -207,7 +213,7 @@ def _as_asked(
     )
     record = LadderRecord(
         metric=metric,
-        folds=f"{len(held)} of {len(known)} training examples held back for the temperature",
+        folds=f"{len(held) or 'none'} of {len(known)} training examples held back for the temperature",
         rungs=(rung,),
         kept=plan.strategy,
         stopped="the strategy was asked for by name",
