@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from headstart.tasks.classification import Classification
-from headstart.workflow.judge import RANDOM_ROWS, Contest, Known, Plain, Rules, baselines, begun, first_look
+from headstart.workflow.judge import RANDOM_ROWS, Contest, Known, Plain, Rules, baselines
 
 N = 900
 
@@ -66,23 +66,3 @@ def test_in_full_there_is_one_look_at_everything(contest):
     baseline, looks = against(contest, contest.known.X, full=True)
     assert [len(rows) for rows in looks] == [N]
     assert baseline.gain.level == 0.95
-
-
-@pytest.mark.parametrize("full", [False, True])
-def test_what_is_begun_ahead_is_what_will_be_asked_for_first(contest, full):
-    _, looks = against(contest, contest.known.X, full=full)
-    np.testing.assert_array_equal(first_look(contest, full), looks[0])
-
-
-def test_work_begun_ahead_is_done_when_the_block_ends_and_its_faults_stay_for_who_asks():
-    asked = []
-
-    def features(rows):
-        asked.append(rows.tolist())
-        raise ValueError("no such file")
-
-    with begun(features, np.arange(3)):
-        here = "done meanwhile"
-    assert asked == [[0, 1, 2]] and here == "done meanwhile"
-    with pytest.raises(ValueError, match="no such file"):
-        features(np.arange(3))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import threading
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -31,13 +30,8 @@ class Screen:
         self._bars: dict[str, TaskID] = {}
         self._last = 0.0
         self._numbers: Mapping[str, float] = {}
-        self._lock = threading.RLock()  # two steps may run beside each other, and a signal speaks between
 
     def __call__(self, event: Event) -> None:
-        with self._lock:
-            self._show(event)
-
-    def _show(self, event: Event) -> None:
         if isinstance(event, Said):
             self._say(event)
         elif self.quiet:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,10 +38,8 @@ from headstart.workflow.judge import (
     Known,
     Rules,
     baselines,
-    begun,
     choose_head,
     cross_validated,
-    first_look,
     held_out,
     random_copy_features,
 )
@@ -275,28 +272,26 @@ def _fit(
                 held_out(kept, seen) if len(test) else cross_judged(ground, config, rules, seconds=seconds, diary=diary)
             )
 
-    contest = Contest(known, replace(rules, balance="none", families=(chosen.family,)), train, test)
-    asks_random, in_full = config.random_baseline != "off", config.random_baseline == "full"
-    at_random = random_copy_features(
-        backbone, dataset, rows, cache=cache, device=config.device, seed=config.seed, observer=observer
-    )
+    with clock("baselines"):
+        contest = Contest(known, replace(rules, balance="none", families=(chosen.family,)), train, test)
+        at_random = random_copy_features(
+            backbone, dataset, rows, cache=cache, device=config.device, seed=config.seed, observer=observer
+        )
+        beside = baselines(
+            judged.after,
+            contest,
+            plain=EVIDENCE[dataset.modality].plain(dataset, features.survey, rows, look),
+            random_features=None if config.random_baseline == "off" else at_random,
+            full_random=config.random_baseline == "full",
+            probe=None if network is backbone else probed.after,
+        )
 
-    with clock("fewer labels"), begun(at_random, first_look(contest, in_full)) if asks_random else nullcontext():
+    with clock("fewer labels"):
         from headstart.workflow.few_shot import few_shot
 
         curve = few_shot(probed.after, contest, names=named.names, observer=observer)
         if curve is not None:
             folder.save(curve)
-
-    with clock("baselines"):
-        beside = baselines(
-            judged.after,
-            contest,
-            plain=EVIDENCE[dataset.modality].plain(dataset, features.survey, rows, look),
-            random_features=at_random if asks_random else None,
-            full_random=in_full,
-            probe=None if network is backbone else probed.after,
-        )
 
     if config.prove and ground is not None:
         with clock("proof"):

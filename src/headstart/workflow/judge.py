@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -265,14 +263,17 @@ def against_random(
     and are judged on, the same subsample; the baseline's words say so. The larger subsample is looked at only where
     the smaller does not tell the two apart; the intervals are wide enough for two looks (Bonferroni).
     """
-    metric, seed = contest.rules.metric, contest.rules.seed
-    if _is_of_all(contest, full):
-        theirs = contest.judge(random_features(np.arange(len(contest.known))))
+    known, metric, seed = contest.known, contest.rules.metric, contest.rules.seed
+    small = len(known) <= 2 * max(RANDOM_ROWS)
+    if contest.by_folds or full or small:
+        rows = np.arange(len(known))
+        theirs = contest.judge(random_features(rows))
         return compare(
             model, theirs, key="random-network", what=what, trained_on=contest.learnt_from, metric=metric, seed=seed
         )
     for most in RANDOM_ROWS:
-        train, test = _sides(contest, most)
+        train = _some(contest.train, known, seed, "random-train", most)
+        test = _some(contest.test, known, seed, "random-test", most)
         part = contest.part(train, test)
         X = random_features(np.concatenate([train, test]))
         ours, theirs = part.judge(part.known.X), part.judge(X)
@@ -289,25 +290,6 @@ def against_random(
         if found.gain.excludes_zero:
             break
     return found
-
-
-def first_look(contest: Contest, full: bool) -> np.ndarray:
-    """The rows about which ``against_random`` asks the random network first."""
-    if _is_of_all(contest, full):
-        return np.arange(len(contest.known))
-    return np.concatenate(_sides(contest, RANDOM_ROWS[0]))
-
-
-def _is_of_all(contest: Contest, full: bool) -> bool:
-    return contest.by_folds or full or len(contest.known) <= 2 * max(RANDOM_ROWS)
-
-
-def _sides(contest: Contest, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Up to ``most`` rows that learn, and as many that judge."""
-    known, seed = contest.known, contest.rules.seed
-    return _some(contest.train, known, seed, "random-train", most), _some(
-        contest.test, known, seed, "random-test", most
-    )
 
 
 def _some(rows: np.ndarray, known: Known, seed: int, name: str, most: int) -> np.ndarray:
@@ -349,14 +331,3 @@ def random_copy_features(
         )
 
     return features
-
-
-@contextmanager
-def begun(features: Callable[[np.ndarray], Features], rows: np.ndarray) -> Iterator[None]:
-    """Makes the features of ``rows`` beside what the block does; who asks for them later finds them in the cache.
-
-    What goes wrong is met again by who asks, and told there.
-    """
-    with ThreadPoolExecutor(1, "random network") as beside:
-        beside.submit(features, rows)
-        yield
