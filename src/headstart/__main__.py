@@ -1,6 +1,6 @@
 """``python -m headstart``: the command line."""
 
-from headstart.cli.main import main
+from headstart.cli.main import command
 
 if __name__ == "__main__":
-    main()
+    command()
