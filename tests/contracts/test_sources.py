@@ -24,6 +24,7 @@ REAL = (
     "package/mobilenetv1-posenet",
     "package/whisper-tiny-en",
     "package/whisper-base",
+    "package/resemblyzer",
 )
 
 

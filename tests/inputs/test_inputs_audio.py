@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from headstart.inputs.audio import log_mel, mel_filters, normalised, prepare, resampled
+from headstart.inputs.audio import log_mel, mel_filters, mel_of_parts, normalised, prepare, raised, resampled
 from headstart.inputs.spec import AudioSpec
 
 RATES = (8000, 11_025, 16_001, 22_050, 44_100, 48_000, 96_000, 192_000)
@@ -73,3 +73,45 @@ def test_a_very_short_sound_fills_one_window():
     spec = AudioSpec(form="log-mel", mels=40)
     found = prepare(sine(440, 16_000, 0.01), 16_000, spec).array
     assert found.shape == (104 * 40,) and np.isfinite(found).all()
+
+
+def slow_mel(wave, frame):
+    """(40,) of the frame around sample 160 · frame, term by term: Hann's window, Fourier's sums, Slaney's triangles."""
+    n, bands = np.arange(400), np.zeros(40)
+    at = 160 * frame - 200 + n
+    cut = np.where((at >= 0) & (at < len(wave)), wave[np.clip(at, 0, len(wave) - 1)], 0) * np.sin(np.pi * n / 400) ** 2
+    power = [abs((cut * np.exp(-2j * np.pi * k * n / 400)).sum()) ** 2 for k in range(201)]
+    top = 15 + 27 * np.log(8) / np.log(6.4)  # 8 kHz in mels
+    mels = np.linspace(0, top, 42)
+    hz = [m * 200 / 3 if m < 15 else 1000 * 6.4 ** ((m - 15) / 27) for m in mels]
+    for band in range(40):
+        low, middle, high = hz[band : band + 3]
+        for k, energy in enumerate(power):
+            height = min((40 * k - low) / (middle - low), (high - 40 * k) / (high - middle))
+            bands[band] += max(0, height) * 2 / (high - low) * energy
+    return bands
+
+
+@pytest.mark.parametrize("n", [700, 30_000, 32_500])
+def test_the_mel_of_parts_is_that_of_the_slow_formula(n):
+    wave = np.random.default_rng(n).normal(0, 0.1, n).astype(np.float32)
+    found = mel_of_parts(wave, 40)
+    for frame in (0, 1, 4, 159, len(found) - 1):
+        assert np.allclose(found[frame], slow_mel(wave, frame), rtol=1e-4, atol=1e-7), frame
+
+
+# resemblyzer's compute_partial_slices, by hand: a second part starts at 12,320 samples and counts if 19,200 of its
+# 25,600 are there; the third starts at 24,640.
+@pytest.mark.parametrize(
+    "samples, parts",
+    [(1, 1), (25_600, 1), (31_519, 1), (31_520, 2), (43_839, 2), (43_840, 3), (16_000 * 30, 38)],
+)
+def test_a_last_part_counts_where_the_sound_reaches_three_quarters_of_it(samples, parts):
+    assert mel_of_parts(np.zeros(samples, np.float32), 40).shape == (160 + 77 * (parts - 1), 40)
+
+
+def test_quiet_sounds_are_raised_to_30_decibels_below_full_scale_and_loud_ones_left_alone():
+    quiet, loud = 0.001 * sine(440, 16_000), 0.5 * sine(440, 16_000)
+    assert 20 * np.log10(np.sqrt((raised(quiet) ** 2).mean())) == pytest.approx(-30, abs=1e-3)
+    assert np.array_equal(raised(loud), loud) and raised(quiet).dtype == np.float32
+    assert not raised(np.zeros(100, np.float32)).any()

@@ -199,10 +199,12 @@ def _reads_texts(folder: Path, manifest: Manifest, spec: TextSpec, where: str) -
 
 def _hears(folder: Path, manifest: Manifest, spec: AudioSpec, where: str) -> Architecture:
     from headstart.backbones import layers
-    from headstart.backbones.sources import audio_transformers
+    from headstart.backbones.sources import audio_transformers, voice
 
     config = read_json_file(folder, CONFIG)
     kind = config.get("kind") if isinstance(config, Mapping) and manifest.opens_with == "headstart" else None
+    if kind == voice.KIND:
+        return voice.architecture_for(spec, where=where)
     plain = config.get("inner") if isinstance(config, Mapping) and kind == layers.KIND else config
     if not (kind == layers.KIND or manifest.opens_with == "transformers") or not isinstance(plain, Mapping):
         raise DataError(f"{where}: networks of '{manifest.opens_with}' for sounds cannot be built by this headstart.")

@@ -343,7 +343,7 @@ def _audio_problems(spec: AudioSpec) -> Iterator[str]:
         yield f"{spec.sample_rate_hz} samples a second are out of range"
     if not 0.1 <= spec.longest_s <= 600:
         yield f"a window of {spec.longest_s} seconds is out of range"
-    if not (8 <= spec.mels <= 512 if spec.form == "log-mel" else spec.mels == 0):
+    if not (8 <= spec.mels <= 512 if spec.form != "wave" else spec.mels == 0):
         yield f"{spec.mels} bands of a {spec.form} are out of range"
 
 

