@@ -44,9 +44,9 @@ def test_a_plan_reads_like_this():
 lp-ft: 212 steps of 12 examples, which is 50.9 × the 50 training examples: first the head (42
 steps), then everything (170 steps).
 
-phase      learns      parameters      rate         head  steps  epochs
-probe      head        3,843 (0.11 %)  –            1e-3     42    10.1
-fine-tune  everything  3.37 M (100 %)  1e-5 … 1e-4  1e-4    170    40.8
+phase      learns      parameters      rate  head  steps  epochs
+probe      head        3,843 (0.11 %)  –     1e-3     42    10.1
+fine-tune  everything  3.37 M (100 %)  1e-4  1e-4    170    40.8
 
 head        starts from the probe
 optimiser   AdamW, weight decay 0.05, gradients clipped at 1

@@ -29,9 +29,10 @@ class Rates:
 
 
 # The head of LP-FT has been through a phase of its own, so afterwards it moves no faster than the network. Where all
-# begin together the head must be able to run ahead.
+# begin together the head must be able to run ahead. One rate for all of the network, as in its paper: in 3 minutes,
+# 95 steps, textiles came to 0.896 with it and to 0.830 with a decay of 0.75 a stage, digits to 0.937 and 0.943.
 PROBE_HEAD = 1e-3
-LP_FT = Rates(head=1e-4, top=1e-4, decay=0.75)
+LP_FT = Rates(head=1e-4, top=1e-4)
 FULL = Rates(head=1e-3, top=1e-4, decay=0.75)
 GRADUAL = Rates(head=1e-3, top=2e-4, decay=1 / 2.6)  # of each group of stages over the one above it
 # Test accuracy of EfficientNet-Lite0 after 10 epochs at a third of these rates, at these, and at three times them:
