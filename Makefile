@@ -10,8 +10,9 @@ SOURCES := src tests benchmarks examples
 demo: $(STAMP)  ## the main job on real photographs; prints where the report is
 	$(BIN)/python examples/demo.py
 
+# One thread in each of two processes: with two in each they wait for each other, and the suite takes twice as long.
 test: $(STAMP) lint types  ## everything that CI runs
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 	$(BIN)/python -m pytest tests/house/docs_code.py
 
 check: lint types  ## the quick half: no real weights, no browser
