@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +25,6 @@ from headstart.bundle.manifest import (
     CARD,
     LABELS,
     MANIFEST,
-    SCHEMA,
     BlockFacts,
     FileFacts,
     HeadFacts,
@@ -43,10 +41,8 @@ from headstart.bundle.save import (
     check_replaceable,
     compared,
     contents,
+    described,
     json_bytes,
-    score_facts,
-    task_facts,
-    versions,
     without_folders,
     write_whole,
 )
@@ -94,7 +90,7 @@ def save_mixed(
     folder = Path(os.path.abspath(folder))
     check_replaceable(folder)
     parts: dict[str, bytes] = {}
-    described = []
+    of_blocks = []
     for number, block in enumerate(blocks, 1):
         place = f"{number}-{_plain(block.name)}"
         own = replace(
@@ -107,9 +103,18 @@ def save_mixed(
         files, manifest = contents(block.backbone, block.head, task, temperature, own)
         parts |= {f"{place}/{name}": content for name, content in files.items()}
         absent = tuple((block.absent / temperature).tolist())
-        described.append(BlockFacts(block.name, block.modality, place, manifest.seal, absent))
+        of_blocks.append(BlockFacts(block.name, block.modality, place, manifest.seal, absent))
     spec = MixedSpec({name: kind for block in blocks for name, kind in block.kinds.items()}, target)
-    manifest = _manifest(blocks, described, spec, task, temperature, facts)
+    manifest = described(
+        task,
+        facts,
+        backbone=combined([without_folders(block.backbone.record) for block in blocks]),
+        opens_with="headstart",
+        spec=spec,
+        head=HeadFacts(facts.head_family, dict(facts.head_setting), float(temperature), "", ""),
+        licence=_each(block.backbone.card.licence for block in blocks),
+        blocks=tuple(of_blocks),
+    )
     own_files = {LABELS: json_bytes(list(task.labels))}
     card = model_card(manifest, _card(manifest), facts.evaluation)
     own_files[CARD] = card.encode("utf-8", "backslashreplace")
@@ -153,36 +158,6 @@ def check_answers(folder: Path, rows: Dataset, expected: np.ndarray, *, device: 
 
 def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "block"
-
-
-def _manifest(
-    blocks: Sequence[SavedBlock],
-    described: Sequence[BlockFacts],
-    spec: MixedSpec,
-    task: Task,
-    temperature: float,
-    facts: ModelFacts,
-) -> Manifest:
-    return Manifest(
-        schema=SCHEMA,
-        created=facts.created or time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        task=task_facts(task),
-        backbone=combined([without_folders(block.backbone.record) for block in blocks]),
-        opens_with="headstart",
-        input=spec,
-        head=HeadFacts(facts.head_family, dict(facts.head_setting), float(temperature), "", ""),
-        runner=facts.runner,
-        rounded=facts.rounded,
-        thresholds=(0.5,) * task.outputs if task.name == "multilabel" else (),
-        licence=_each(block.backbone.card.licence for block in blocks),
-        score=score_facts(facts.evaluation),
-        counts=dict(facts.counts),
-        trained_on_n=facts.trained_on_n,
-        versions=versions(),
-        files={},
-        notes=facts.notes,
-        blocks=tuple(described),
-    )
 
 
 def combined(records: Sequence[BackboneRecord]) -> BackboneRecord:

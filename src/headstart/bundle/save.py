@@ -35,6 +35,7 @@ from headstart.bundle.manifest import (
     TOKENIZER,
     TOKENIZER_CONFIG,
     WEIGHTS,
+    BlockFacts,
     FileFacts,
     HeadFacts,
     Manifest,
@@ -51,6 +52,7 @@ from headstart.tasks.task import Task
 
 if TYPE_CHECKING:
     from headstart.backbones.backbone import Backbone
+    from headstart.inputs.spec import InputSpec
 
 OURS = frozenset({MANIFEST, WEIGHTS, CONFIG, PREPROCESSOR, CARD, LABELS, TOKENIZER, TOKENIZER_CONFIG})
 JUNK = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
@@ -200,33 +202,57 @@ def compared(
 
 
 def _describe(backbone: Backbone, task: Task, head: HeadFacts, facts: ModelFacts) -> Manifest:
+    return described(
+        task,
+        facts,
+        backbone=without_folders(backbone.record),
+        opens_with=cast(OpensWith, backbone.opens_with),
+        spec=backbone.card.input,
+        head=head,
+        licence=backbone.card.licence,
+    )
+
+
+def described(
+    task: Task,
+    facts: ModelFacts,
+    *,
+    backbone: BackboneRecord,
+    opens_with: OpensWith,
+    spec: InputSpec,
+    head: HeadFacts,
+    licence: str,
+    blocks: tuple[BlockFacts, ...] = (),
+) -> Manifest:
+    """The manifest of a model; its files are not in it yet."""
     return Manifest(
         schema=SCHEMA,
         created=facts.created or time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        task=task_facts(task),
-        backbone=without_folders(backbone.record),
-        opens_with=cast(OpensWith, backbone.opens_with),
-        input=backbone.card.input,
+        task=_task_facts(task),
+        backbone=backbone,
+        opens_with=opens_with,
+        input=spec,
         head=head,
         runner=facts.runner,
         rounded=facts.rounded,
         thresholds=(0.5,) * task.outputs if task.name == "multilabel" else (),
-        licence=backbone.card.licence,
-        score=score_facts(facts.evaluation),
+        licence=licence,
+        score=_score_facts(facts.evaluation),
         counts=dict(facts.counts),
         trained_on_n=facts.trained_on_n,
         versions=versions(),
         files={},
         notes=facts.notes,
+        blocks=blocks,
     )
 
 
-def task_facts(task: Task) -> TaskFacts:
+def _task_facts(task: Task) -> TaskFacts:
     link = task.link if isinstance(task, Regression) else "identity"
     return TaskFacts(cast(Any, task.name), tuple(task.labels), task.headline, link)
 
 
-def score_facts(evaluation: Evaluation | None) -> ScoreFacts | None:
+def _score_facts(evaluation: Evaluation | None) -> ScoreFacts | None:
     if evaluation is None:
         return None
     score = evaluation.score

@@ -9,6 +9,7 @@ import typer
 
 from headstart.base.errors import PlanError
 from headstart.cli import options as o
+from headstart.data.words import counted
 
 if TYPE_CHECKING:
     from headstart.workflow.predict import Predicted
@@ -172,6 +173,5 @@ def _show(found: Predicted, out: str | None, as_json: bool, about: Mapping[str, 
     else:
         line(f"{len(answers):,} predictions in {out}")
     if found.quarantined:
-        first, n = found.quarantined[0], len(found.quarantined)
-        many = "example" if n == 1 else "examples"
-        line(f"{n:,} {many} could not be used; first: {first.id}: {first.code} {first.reason}", "yellow")
+        first, some = found.quarantined[0], counted(len(found.quarantined), "example")
+        line(f"{some} could not be used; first: {first.id}: {first.code} {first.reason}", "yellow")

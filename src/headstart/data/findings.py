@@ -15,6 +15,7 @@ from headstart.data.dataset import Dataset
 from headstart.data.duplicates import LEAST_CONTRAST
 from headstart.data.survey import Survey
 from headstart.data.words import IMAGES, Words
+from headstart.data.words import counted as in_words
 from headstart.records.audit import Finding, Leak
 
 MOST_QUARANTINED = 0.05
@@ -98,16 +99,12 @@ def about_duplicates(clusters: Clusters, words: Words) -> Iterator[Finding]:
         yield finding(
             "DA37",
             "note",
-            f"{_number(surplus, words.one + ' repeats another', words.many + ' repeat others')}: "
-            f"{_number(exact, 'set', 'sets')} of identical {words.held}, "
-            f"{_number(len(clusters) - exact, 'set', 'sets')} that look the same. "
+            f"{in_words(surplus, words.one + ' repeats another', words.many + ' repeat others')}: "
+            f"{in_words(exact, 'set')} of identical {words.held}, "
+            f"{in_words(len(clusters) - exact, 'set')} that look the same. "
             "Each set is kept on one side of every split.",
             clusters.first_ids(SHOWN_IDS),
         )
-
-
-def _number(n: int, one: str, many: str) -> str:
-    return f"{n:,} {one if n == 1 else many}"
 
 
 def about_classes(dataset: Dataset, rows: np.ndarray, counts: dict[str, int], words: Words) -> Iterator[Finding]:

@@ -222,7 +222,7 @@ def nothing_usable(dataset: Dataset, problems: Mapping[int, Quarantined], words:
     first = next(iter(problems.values()), None)
     if first and len(dataset) == 1:
         return f"DA26 {shown(first.id)} cannot be used: {first.code} {shown(first.reason)}."
-    why = f" First: {first.code} {shown(first.id)}: {shown(first.reason)}" if first else ""
+    why = f" First: {first.code} {shown(first.id)}: {shown(first.reason)}." if first else ""
     is_one = f"is {words.a} that can be used" if words.held != words.many else "can be used"
     return (
         f"DA26 not one of the {len(dataset)} {words.held} in {shown(dataset.origin)} {is_one}.{why} "

@@ -28,5 +28,10 @@ WORDS = {"image": IMAGES, "text": TEXTS, "audio": SOUNDS, "vector": ROWS, "mixed
 EXAMPLES = Words("example", "examples", "an example", "files", "examples", "nearly")
 
 
+def counted(n: int, one: str, many: str = "") -> str:
+    """'1 image', '2,000 images'."""
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
 def words_of(modality: str) -> Words:
     return WORDS.get(modality, EXAMPLES)

@@ -13,6 +13,7 @@ from headstart.base.errors import DataError, did_you_mean, shown
 from headstart.evaluation.intervals import Resamples
 from headstart.evaluation.metrics import classification, multilabel, regression
 from headstart.evaluation.metrics.counts import count_classes, count_labels, f1, macro, micro_f1, precision, recall
+from headstart.records.estimate import Estimate
 
 CLASSIFICATION = (
     "accuracy",
@@ -40,6 +41,15 @@ REGRESSION = ("rmse", "mae", "r2")
 SCORES = {"classification": CLASSIFICATION, "multilabel": MULTILABEL, "regression": REGRESSION}
 HEADLINES = {"classification": "accuracy", "multilabel": "macro_f1", "regression": "rmse"}
 LOWER_IS_BETTER = frozenset({"log_loss", "brier", "rmse", "mae", "ece", "ece_before"})
+
+
+def is_better(difference: Estimate, name: str) -> bool:
+    """Whether a difference in the score of this name is shown to be for the better."""
+    return difference.high < 0 if name in LOWER_IS_BETTER else difference.low > 0
+
+
+def is_worse(difference: Estimate, name: str) -> bool:
+    return difference.low > 0 if name in LOWER_IS_BETTER else difference.high < 0
 
 
 def check_score(name: str, task: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from headstart.data.words import Words
+from headstart.data.words import Words, counted  # noqa: F401 - one of the words of a page
 
 DASH = "–"
 MINUS = "−"
@@ -102,11 +102,6 @@ def measure(x: float) -> str:
 
 def count(n: int) -> str:
     return f"{n:,}"
-
-
-def counted(n: int, one: str, many: str = "") -> str:
-    """'1 image', '2,000 images'."""
-    return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
 def is_nan(value: float | None) -> bool:

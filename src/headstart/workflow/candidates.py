@@ -160,4 +160,6 @@ def none_left(removed: Sequence[str]) -> DataError:
 
 def million(parameters: float | None) -> str:
     """'10M', as the option is written."""
-    return "" if parameters is None else f"{parameters / 1e6:g}M"
+    if parameters is None:
+        return ""
+    return f"{parameters / 1e6:g}M" if parameters >= 1e3 else f"{parameters:g}"

@@ -20,7 +20,7 @@ import numpy as np
 
 from headstart.adapt.calibration import fit_temperature
 from headstart.evaluation.intervals import Resamples, estimate, independent, undefined
-from headstart.evaluation.scores import LOWER_IS_BETTER, resampled, score
+from headstart.evaluation.scores import LOWER_IS_BETTER, is_better, is_worse, resampled, score
 from headstart.records.estimate import Estimate
 from headstart.workflow.judge import Known
 
@@ -107,8 +107,8 @@ class Judge:
             evidence if self._evidence != self._metric else None,
             share,
             mixed[share],
-            share > 0 and has_risen and _is_above(evidence, self._evidence),
-            _is_below(evidence, self._evidence),
+            share > 0 and has_risen and is_better(evidence, self._evidence),
+            is_worse(evidence, self._evidence),
             ", ".join(_in_words(name, gain) for name, gain in gains.items()),
         )
 
@@ -193,11 +193,3 @@ def resamples_of(known: Known, rows: np.ndarray, count: int, seed: int) -> Resam
     see half of the variance."""
     groups: np.ndarray | None = known.groups[rows]
     return Resamples(len(rows), count, seed, None if independent(groups) else groups)
-
-
-def _is_above(gain: Estimate, name: str) -> bool:
-    return gain.high < 0 if name in LOWER_IS_BETTER else gain.low > 0
-
-
-def _is_below(gain: Estimate, name: str) -> bool:
-    return gain.low > 0 if name in LOWER_IS_BETTER else gain.high < 0

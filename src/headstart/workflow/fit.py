@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headstart.adapt.heads.choose import Chosen
 from headstart.base.config import to_dict
 from headstart.base.errors import DataError, HeadstartError, Stopped, shown
 from headstart.base.files import key_of, write_bytes, write_json
@@ -24,9 +23,7 @@ from headstart.data.audit import audit
 from headstart.data.dataset import Dataset
 from headstart.data.split import group_rows
 from headstart.evaluation.evaluate import evaluate
-from headstart.evaluation.label_errors import label_issues
 from headstart.evaluation.scores import check_score
-from headstart.records.evaluation import LabelIssue
 from headstart.records.run import SCHEMA, Ownership, RunFolder, RunRecord
 from headstart.report.html import write_report
 from headstart.workflow.clock import Clock, Deadline
@@ -40,6 +37,7 @@ from headstart.workflow.judge import (
     baselines,
     choose_head,
     cross_validated,
+    doubted,
     held_out,
     random_copy_features,
 )
@@ -316,7 +314,7 @@ def _fit(
             judged.after,
             baselines=beside,
             before=judged.before,
-            label_issues=_label_issues(learnt, chosen),
+            label_issues=doubted(learnt, chosen),
             how=divided.how,
             headline=config.metric,
             resamples=config.resamples,
@@ -445,11 +443,3 @@ def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
         return {prefix: config}
     parts = [_flat(value, f"{prefix}.{key}" if prefix else key) for key, value in config.items()]
     return {key: value for part in parts for key, value in part.items()}
-
-
-def _label_issues(learnt: Known, chosen: Chosen) -> tuple[LabelIssue, ...]:
-    """Training labels that the model, not having seen them, does not believe."""
-    if learnt.task.name != "classification":
-        return ()
-    probabilities = learnt.task.decode(chosen.oof_logits / chosen.temperature)
-    return label_issues(learnt.ids.tolist(), learnt.y, probabilities, learnt.task.labels)

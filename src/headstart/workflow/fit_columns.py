@@ -22,11 +22,10 @@ from headstart.data.rows import Row
 from headstart.data.split import SealedRows, folds, group_rows
 from headstart.evaluation.baselines import compare, majority
 from headstart.evaluation.evaluate import evaluate
-from headstart.evaluation.label_errors import label_issues
 from headstart.inputs.spec import VectorSpec
 from headstart.records.audit import Audit, SplitRecord
 from headstart.records.columns import ColumnsRecord
-from headstart.records.evaluation import Baseline, Evaluation, LabelIssue
+from headstart.records.evaluation import Baseline, Evaluation
 from headstart.records.predictions import Predictions
 from headstart.records.run import FeatureRecord, RunFolder, RunRecord
 from headstart.report.html import write_report
@@ -36,7 +35,7 @@ from headstart.workflow.config import FitConfig
 from headstart.workflow.contributions import SHUFFLES, contributions
 from headstart.workflow.dividing import divide
 from headstart.workflow.few_shot import few_shot
-from headstart.workflow.judge import Known, Rules, majority_words
+from headstart.workflow.judge import Known, Rules, doubted, majority_words
 from headstart.workflow.modalities.rivals import Rival, boosting, linear, predicted
 from headstart.workflow.reading import stop_or_go, task_of
 from headstart.workflow.run import Run
@@ -112,7 +111,7 @@ def fit_columns(
             after,
             baselines=beside,
             before=before if before.logits is not None else None,
-            label_issues=_issues(kept, learnt),
+            label_issues=doubted(learnt, kept.chosen),
             how=divided.how,
             headline=config.metric,
             resamples=config.resamples,
@@ -173,14 +172,6 @@ def _beside(
     for key, what, rival in RIVALS:
         found.append(beside(key, what, joined(predicted(rival, rows, known, parts), order)))
     return tuple(found)
-
-
-def _issues(kept: OnColumns, learnt: Known) -> tuple[LabelIssue, ...]:
-    """Training labels that the model, not having seen them, does not believe."""
-    if kept.task.name != "classification":
-        return ()
-    probabilities = kept.task.decode(kept.chosen.oof_logits / kept.chosen.temperature)
-    return label_issues(learnt.ids.tolist(), learnt.y, probabilities, kept.task.labels)
 
 
 def _keep(

@@ -27,10 +27,9 @@ from headstart.data.split import folds, group_rows
 from headstart.data.words import words_of
 from headstart.evaluation.baselines import compare, majority
 from headstart.evaluation.evaluate import evaluate
-from headstart.evaluation.label_errors import label_issues
 from headstart.records.audit import Audit, SplitRecord
 from headstart.records.blocks import BlockRecord, BlocksRecord
-from headstart.records.evaluation import Baseline, Evaluation, LabelIssue
+from headstart.records.evaluation import Baseline, Evaluation
 from headstart.records.predictions import Predictions
 from headstart.records.run import RunFolder, RunRecord
 from headstart.report.html import write_report
@@ -39,7 +38,7 @@ from headstart.workflow.clock import Clock
 from headstart.workflow.config import FitConfig
 from headstart.workflow.dividing import divide
 from headstart.workflow.few_shot import few_shot
-from headstart.workflow.judge import Contest, Known, Rules, against_random, majority_words
+from headstart.workflow.judge import Contest, Known, Rules, against_random, doubted, majority_words
 from headstart.workflow.keeping import COMPARED, examples_shown
 from headstart.workflow.modalities.tf_idf import judge as by_tf_idf
 from headstart.workflow.reading import look_of_modality, stop_or_go, task_of
@@ -158,7 +157,7 @@ def fit_mixed(
             judged.after,
             baselines=beside,
             before=judged.before if judged.before.logits is not None else None,
-            label_issues=_issues(kept, known.take(train)),
+            label_issues=doubted(known.take(train), kept.chosen),
             how=divided.how,
             headline=config.metric,
             resamples=config.resamples,
@@ -356,14 +355,6 @@ def _record(
             made = replace(made, runner=ran.runner, seconds=ran.seconds, from_cache=ran.from_cache, cut=ran.cut)
         blocks.append(made)
     return BlocksRecord(evaluation.headline, len(kept.Z), tuple(blocks))
-
-
-def _issues(kept: OnBlocks, learnt: Known) -> tuple[LabelIssue, ...]:
-    """Training labels that the model, not having seen them, does not believe."""
-    if learnt.task.name != "classification":
-        return ()
-    probabilities = learnt.task.decode(kept.chosen.oof_logits / kept.chosen.temperature)
-    return label_issues(learnt.ids.tolist(), learnt.y, probabilities, learnt.task.labels)
 
 
 def _keep(

@@ -17,7 +17,8 @@ from headstart.base.seeds import stream
 from headstart.data.dataset import Dataset
 from headstart.data.split import folds
 from headstart.evaluation.baselines import compare, majority
-from headstart.records.evaluation import Baseline
+from headstart.evaluation.label_errors import label_issues
+from headstart.records.evaluation import Baseline, LabelIssue
 from headstart.records.predictions import Predictions
 from headstart.tasks.task import Task
 
@@ -96,6 +97,14 @@ class Judgement:
 
     after: Predictions
     before: Predictions
+
+
+def doubted(learnt: Known, chosen: Chosen) -> tuple[LabelIssue, ...]:
+    """Labels of the rows that learnt which the head, not having seen them, does not believe; of classes alone."""
+    if learnt.task.name != "classification":
+        return ()
+    probabilities = learnt.task.decode(chosen.oof_logits / chosen.temperature)
+    return label_issues(learnt.ids.tolist(), learnt.y, probabilities, learnt.task.labels)
 
 
 def held_out(chosen: Chosen, known: Known) -> Judgement:

@@ -24,7 +24,7 @@ from headstart.adapt.heads.threads import blas_for
 from headstart.base.errors import DataError, did_you_mean, listed, shown
 from headstart.base.progress import QUIET, Observer, Said, track
 from headstart.evaluation.intervals import Resamples, estimate, paired_difference
-from headstart.evaluation.scores import LOWER_IS_BETTER, check_score, resampled, score
+from headstart.evaluation.scores import LOWER_IS_BETTER, check_score, is_better, is_worse, resampled, score
 from headstart.records.estimate import Estimate
 from headstart.records.heads import HeadRecord, HeadTrial
 from headstart.tasks.task import Task
@@ -277,13 +277,8 @@ def _difference(contest: Contest, entry: Entry, best: Entry, metric: str | None 
 
 
 def _simplest(contest: Contest, entries: Sequence[Entry], differences: Mapping[str, Estimate]) -> Entry:
-    equal = [e for e in entries if e.family.linear and not _worse(contest, differences[e.family.name])]
+    equal = [e for e in entries if e.family.linear and not is_worse(differences[e.family.name], contest.metric)]
     return min(equal, key=lambda e: e.family.rank)
-
-
-def _worse(contest: Contest, difference: Estimate) -> bool:
-    """Is the head shown to be worse than the best?"""
-    return difference.high < 0 if contest.sign > 0 else difference.low > 0
 
 
 def _trial(contest: Contest, entry: Entry, difference: Estimate, kept: bool) -> HeadTrial:
@@ -316,7 +311,7 @@ def _reference_notes(contest: Contest, entries: Sequence[Entry], differences: Ma
     notes = []
     for entry in entries:
         d = differences[entry.family.name]
-        ahead = d.low > 0 if contest.sign > 0 else d.high < 0
+        ahead = is_better(d, contest.metric)
         if not entry.family.linear and ahead:
             notes.append(
                 f"{entry.family.name} would have won ({contest.metric.replace('_', '-')} {_interval(d)} "

@@ -23,7 +23,7 @@ from headstart.base.progress import QUIET, Observer, track
 from headstart.base.seeds import stream
 from headstart.data.split import folds
 from headstart.evaluation.intervals import Resamples, paired_difference
-from headstart.evaluation.scores import LOWER_IS_BETTER, resampled, score
+from headstart.evaluation.scores import is_better, resampled, score
 from headstart.records.estimate import Estimate
 from headstart.tasks.task import Task
 
@@ -47,7 +47,7 @@ class Mixture:
     @property
     def is_better(self) -> bool:
         """Whether more than chance speaks for the mixture."""
-        return self.gain.high < 0 if self.metric in LOWER_IS_BETTER else self.gain.low > 0
+        return is_better(self.gain, self.metric)
 
     @property
     def in_words(self) -> str:

@@ -109,10 +109,7 @@ def _features(
 ) -> Found:
     """Rows of columns. What is not learnt from stays beside them, for groups and slices."""
     split_column = _split_column(columns, where, request.split_column, taken=())
-    if request.learnt is not None and request.target is None and request.y is None:
-        targets, target_name, reason = None, "target", ""
-    else:
-        targets, target_name, reason = _targets(columns, where, request, taken=(split_column,))
+    targets, target_name, reason = _targets(columns, where, request, taken=(split_column,))
     aims = request.target if isinstance(request.target, tuple) else (target_name,)
     taken = (split_column, request.group_by, *aims)
     rows, notes = features_of(columns, places, where=where, taken=taken, patterns=request.features, learnt=asked.cells)
@@ -144,10 +141,7 @@ def _mixed(
     """Rows of several blocks. What is not learnt from stays beside them, for groups and slices."""
     held = (*asked.texts, *asked.files)
     split_column = _split_column(columns, where, request.split_column, taken=held)
-    if request.learnt is not None and request.target is None and request.y is None:
-        targets, target_name, reason = None, "target", ""
-    else:
-        targets, target_name, reason = _targets(columns, where, request, taken=(*held, split_column))
+    targets, target_name, reason = _targets(columns, where, request, taken=(*held, split_column))
     aims = request.target if isinstance(request.target, tuple) else (target_name,)
     notes: list[str] = []
     blocks = [Block(name, "text", texts_or_none(_texts(columns[name], places, where, name))) for name in asked.texts]
@@ -269,7 +263,9 @@ def _split_column(
 def _targets(
     columns: Mapping[str, Sequence[Any]], where: str, request: Request, taken: tuple[str | None, ...]
 ) -> tuple[Sequence[Any] | None, str, str]:
-    """(targets or None, column name, how it was found)."""
+    """(targets or None, column name, how it was found). A model that is learnt already looks for none by itself."""
+    if request.learnt is not None and request.target is None and request.y is None:
+        return None, "target", ""
     if request.y is not None:
         return list(request.y), "y", ""
     if isinstance(request.target, tuple):
