@@ -20,6 +20,7 @@ from headstart.adapt.model import AdaptedModel
 from headstart.adapt.penalties import Penalties
 from headstart.adapt.plan import Phase, Plan
 from headstart.base.errors import PlanError, Stopped, TrainingFault
+from headstart.base.memory import kept
 from headstart.base.progress import Advanced, Finished, Measured, Observer, Said, Started
 from headstart.base.seeds import number
 from headstart.inputs.batches import Batch, Batches
@@ -162,7 +163,7 @@ def train(
     observer(Measured(TRAINING, state.step, {}))
     first = state.step
 
-    with Interruption() as interruption, _announced(observer, state, plan), ExitStack() as leaving:
+    with kept(), Interruption() as interruption, _announced(observer, state, plan), ExitStack() as leaving:
         while not state.stopped_because:
             place, phase, k = plan.at(state.step)
             if place != entered:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from headstart.base.memory import keep_while
 from headstart.features.runners.runner import Done, padded
 from headstart.inputs.prepared import stacked
 
@@ -50,6 +51,8 @@ class TorchRunner:
         if nhwc:
             module = module.to(memory_format=torch.channels_last)
         self._module = module.to(device).eval()
+        if device == "cpu":
+            keep_while(self)
 
     def submit(self, batch: np.ndarray, done: Done) -> None:
         done(self.run(padded(batch, self.batch))[: len(batch)])
