@@ -51,12 +51,12 @@ def test_kept_as_long_as_the_owner_lives() -> None:
     class Owner:
         pass
 
-    owner, inside = Owner(), memory._inside
+    owner, inside = Owner(), memory._users.count
     memory.keep_while(owner)
     assert min(faults() for _ in range(4)) < PAGES / 10
     del owner
     gc.collect()
-    assert memory._inside == inside
+    assert memory._users.count == inside
 
 
 def test_without_glibc_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 import torch
 from tests.workflow.climbing import ground_of
 
+from headstart.adapt.model import FINE_TUNED
 from headstart.adapt.strategies import Options
 from headstart.backbones.catalogue import catalogue
 from headstart.base.config import to_dict
@@ -21,11 +23,12 @@ from headstart.base.seeds import stream
 from headstart.cli.fit import seconds_of
 from headstart.records.history import History, StepRecord
 from headstart.tasks.classification import Classification
+from headstart.workflow import ladder
 from headstart.workflow.clock import Deadline
 from headstart.workflow.diary import Diary, NoDiary
 from headstart.workflow.finetuning import PARTS, learning_rows, share_of_time
 from headstart.workflow.judge import Known, Rules, choose_head
-from headstart.workflow.ladder import ENOUGH, MOST_HELD, Wish, _parts, _span, climb
+from headstart.workflow.ladder import ENOUGH, MOST_HELD, Wish, _Climb, _parts, _span, climb
 from headstart.workflow.tuning import step_seconds
 from headstart.workflow.ways import rungs_of
 
@@ -202,3 +205,67 @@ def test_time_that_an_earlier_start_took_is_gone(ground, start, tmp_path):
     diary.spent = 60.0
     climbed = climb(ground, *start, replace(WISH, epochs=None), Deadline(60.0), diary)
     assert climbed.record.kept == "probe" and climbed.record.seconds > 60
+
+
+class Sand(Deadline):
+    """A deadline in which every question costs nothing: so much is left whatever was done."""
+
+    @property
+    def left(self):
+        return self.seconds
+
+    @property
+    def spent(self):
+        return 0.0
+
+
+def climb_of(ground, start, deadline, monkeypatch, *, cost, diary=None):
+    """A climb whose steps all cost as many seconds."""
+    monkeypatch.setattr(_Climb, "_cost", lambda self, way: cost)
+    wish = replace(WISH, epochs=None)
+    return _Climb(ground, *start, wish, deadline, diary or NoDiary())
+
+
+def test_in_a_short_time_one_way_is_tried_and_in_a_long_one_the_rungs_below_it_too(ground, start, monkeypatch):
+    usual = _Climb(ground, *start, replace(WISH, epochs=None), Deadline(None), NoDiary())._usual(len(start[0])).steps
+    few = rungs_of(ground.backbone, WISH.options, few=False)
+
+    def direct(seconds):
+        climb = climb_of(ground, start, Sand(seconds), monkeypatch, cost=1.0)
+        return [(name, [way.name for way in ways]) for name, ways in climb._direct(few)]
+
+    epoch = len(_parts(ground.known, 0)[0][0][0]) / WISH.batch_size  # steps of a second each
+    fits = climb_of(ground, start, Sand(1.0), monkeypatch, cost=1.0)._fits(few[-1][1][:1])
+    assert direct(fits * 4 * epoch) == [], "too few epochs of the whole network: something cheaper"
+    assert direct(fits * 6 * epoch) == [("full", ["all stages at one rate"])]
+    assert direct(fits * 1.1 * usual) == [], "time for its usual training: the climb"
+    assert climb_of(ground, start, Deadline(None), monkeypatch, cost=1.0)._direct(few) == []
+
+
+def test_where_time_is_short_the_network_judged_last_goes_on(ground, start, monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(_Climb, "_is_short", lambda self, way, seconds: True)
+    trained = ladder.tune
+
+    def watched(*args, begin=None, **named):
+        seen.append(begin)
+        return trained(*args, begin=begin, **named)
+
+    monkeypatch.setattr(ladder, "tune", watched)
+    diary = Diary(tmp_path, "short")
+    climbed = climb_of(ground, start, Sand(300.0), monkeypatch, cost=0.5, diary=diary).result()
+    assert climbed.tuned is not None and any("judged last" in note for note in climbed.record.notes)
+    begun = [begin for begin in seen if begin is not None]
+    assert len(begun) == 1 and seen[-1] is begun[0]
+    judged = begun[0].backbone.record.weights_sha256
+    assert judged not in (ground.backbone.record.weights_sha256, climbed.tuned.backbone.record.weights_sha256)
+    assert climbed.tuned.backbone.record.notes.count(FINE_TUNED) == 1
+    # A second start finds all of it written down, and the same bits.
+    seen.clear()
+    again = climb_of(ground, start, Sand(300.0), monkeypatch, cost=0.5, diary=Diary(tmp_path, "short")).result()
+    assert not seen and told(again) == told(climbed)
+    # Without the last page it trains once more, and begins with the network that the diary kept.
+    newest = max(tmp_path.iterdir(), key=lambda place: place.stat().st_mtime_ns)
+    shutil.rmtree(newest) if newest.is_dir() else newest.unlink()
+    once = climb_of(ground, start, Sand(300.0), monkeypatch, cost=0.5, diary=Diary(tmp_path, "short")).result()
+    assert [begin.backbone.record.weights_sha256 for begin in seen] == [judged] and told(once) == told(climbed)

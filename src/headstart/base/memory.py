@@ -13,7 +13,7 @@ import ctypes
 import sys
 import weakref
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import cache
 from threading import Lock
 
@@ -23,8 +23,29 @@ TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4
 INSIDE = {TRIM_THRESHOLD: 2**31 - 1, MMAP_MAX: 0}
 OUTSIDE = {MMAP_THRESHOLD: 32 * 2**20, TRIM_THRESHOLD: 64 * 2**20, MMAP_MAX: 65536}
 
-_lock = Lock()
-_inside = 0
+
+class _Users:
+    """Counts those who want memory kept: the first one sets it, the last one takes it back."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._lock = Lock()
+
+    def come(self) -> None:
+        with self._lock:
+            self.count += 1
+            if self.count == 1:
+                _set(INSIDE)
+
+    def go(self) -> None:
+        with self._lock:
+            self.count -= 1
+            if self.count == 0 and (libc := _glibc()) is not None:
+                _set(OUTSIDE)
+                libc.malloc_trim(0)
+
+
+_users = _Users()
 
 
 @contextmanager
@@ -33,35 +54,17 @@ def kept() -> Iterator[None]:
 
     Of use where large tensors come and go on the CPU. Changes nothing without glibc (macOS, Windows, Alpine).
     """
-    _enter()
+    _users.come()
     try:
         yield
     finally:
-        _leave()
+        _users.go()
 
 
 def keep_while(owner: object) -> None:
     """As ``kept`` for as long as ``owner`` lives."""
-    stack = ExitStack()
-    stack.enter_context(kept())
-    weakref.finalize(owner, stack.close).atexit = False
-
-
-def _enter() -> None:
-    global _inside
-    with _lock:
-        _inside += 1
-        if _inside == 1:
-            _set(INSIDE)
-
-
-def _leave() -> None:
-    global _inside
-    with _lock:
-        _inside -= 1
-        if _inside == 0 and (libc := _glibc()) is not None:
-            _set(OUTSIDE)
-            libc.malloc_trim(0)
+    _users.come()
+    weakref.finalize(owner, _users.go).atexit = False
 
 
 def _set(values: dict[int, int]) -> None:

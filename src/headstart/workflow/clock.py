@@ -34,6 +34,10 @@ class Deadline:
         self.began = time.monotonic() if began is None else began
         self.seconds = seconds
 
+    def earlier(self, seconds: float) -> Deadline:
+        """The same span, begun so many seconds before."""
+        return type(self)(self.seconds, self.began - seconds)
+
     @property
     def spent(self) -> float:
         return time.monotonic() - self.began

@@ -54,8 +54,11 @@ FOLDS = 3
 HELD_SHARE, LEAST_HELD, MOST_HELD = 0.2, 200, 5000
 ROUNDS = (0.1, 0.3)  # shares of the steps after which half of the candidates are dropped
 LEAST_EPOCHS = 3.0  # of one training, below which a rung is not tried
+DIRECT_EPOCHS = 5.0  # of one training of all stages, from which it is worth more than a choice between the rungs below
 MOST_EPOCHS = 60.0
 LOOKS = 2  # parts that a rung is given time to judge; a third look is taken where trainings were shorter than that
+LEAST_LOOK = 0.6  # share of the time of the first look that suffices for another
+LAST = 0.5  # share of a training on all rows, with as many passes as a part had, that a rung keeps time for
 MOST_KEPT_BACK = 0.5  # share of the time left that a rung may leave to those above it
 SMALL = 8  # examples of the steps by which an expensive way is costed
 SHARES = (0.0, 0.5, 1.0)  # of the tuned weights
@@ -138,7 +141,7 @@ class _Climb:
         diary: Diary | NoDiary,
     ) -> None:
         self.ground, self.rows, self.chosen, self.wish, self.diary = ground, rows, chosen, wish, diary
-        self.deadline = Deadline(deadline.seconds, deadline.began - diary.spent)
+        self.deadline = deadline.earlier(diary.spent)
         self.known = ground.known.take(rows)
         # Candidates are screened on rows that judge last or not at all: chosen for them, they would look too good.
         self.parts, self.screen = _parts(self.known, ground.seed)
@@ -179,11 +182,30 @@ class _Climb:
         few = len(self.known) / max(1, self.known.task.outputs) < FEW_PER_CLASS
         pairs = self.known.task.name == "classification" and len(self.known) <= MOST_PAIRED * self.known.task.outputs
         rungs = rungs_of(self.ground.backbone, self.wish.options, few=few, pairs=pairs)
+        rungs = self._direct(rungs) or rungs
         for number, (name, ways) in enumerate(rungs):
             refusal = self._try(name, ways, [above for _, above in rungs[number + 1 :]])
             if refusal:
                 return f"{name}: {refusal}"
         return "every rung was tried"
+
+    def _direct(self, rungs: Sequence[tuple[str, list[Way]]]) -> list[tuple[str, list[Way]]]:
+        """The first way of the highest rung alone, where the time suffices for it but not for the rungs below as well.
+
+        Choosing between ways and climbing over a rung on the way would take the time that makes it better than they
+        are: on four small sets in three minutes, LP-FT of all stages is the best single way (benchmarks, strategies).
+        """
+        name, ways = rungs[-1]
+        if len(rungs) == 1 or self.deadline.seconds is None or not self.ground.steps_alike:
+            return []
+        page = self.diary.read("direct")
+        if page is None:
+            first = replace(ways[0], cost=self._cost(ways[0]))
+            each = self.deadline.left / self._fits([first])
+            is_direct = self._is_short(first, each) and self._epochs(first, each) >= DIRECT_EPOCHS
+            page = Page({"direct": is_direct})
+            self._remember("direct", page)
+        return [(name, ways[:1])] if page.values["direct"] else []
 
     def _try(self, name: str, ways: list[Way], above: list[list[Way]]) -> str:
         """One rung; a sentence where it could not be tried or did not pay, '' where it was kept."""
@@ -196,7 +218,7 @@ class _Climb:
             self.ground.observer(Said(f"{name}: {reason}"))
             return reason
         way, candidates = self._screened(name, affordable, opening)
-        verdict, plan = self._judged(name, way, opening)
+        verdict, plan, judged = self._judged(name, way, opening)
         kept = verdict.is_better
         reason = f"{verdict.words} over {self.kept}: " + (
             "more than noise" if kept else f"within noise, so {self.kept} stays"
@@ -224,8 +246,15 @@ class _Climb:
         left = self.deadline.left - opening.kept_back
         everything = np.arange(len(self.known))
         start = self._start(everything)
-        words = f"{name}: training on all {len(self.known)}"
-        whole = self._train(f"{name}/all", way, everything, start.head, left, words)
+        way = _costed(way, judged) if judged is not None else way
+        begin = judged if self._is_short(way, left) else None
+        words = f"{name}: training on all {len(self.known)}" + (", from the network judged last" if begin else "")
+        whole = self._train(f"{name}/all", way, everything, start.head, left, words, begin=begin)
+        if begin is not None:
+            note = (
+                f"{name}: the time was short of a training of its own on all rows, so the network judged last went on"
+            )
+            whole = replace(whole, notes=(*whole.notes, note))
         self.tuned = mixed(start, whole, verdict.share) if verdict.share < 1 else whole
         return ""
 
@@ -256,10 +285,11 @@ class _Climb:
             f"and fewer than {LEAST_EPOCHS:g} teach little. Give at least {_span(asked)} with --time"
         )
 
-    def _judged(self, name: str, way: Way, opening: _Opening) -> tuple[Verdict, Plan]:
+    def _judged(self, name: str, way: Way, opening: _Opening) -> tuple[Verdict, Plan, Tuned | None]:
         """Train without one part after another, until the rows judged so far tell this rung from the one below.
 
-        Or until the time for another look would be missing in the training on all rows. Also the first of these plans.
+        Or until the time for another look would be missing in the training on all rows. Also the first of these plans,
+        and the last of these networks where more can be learnt into it.
         """
         judge = Judge(
             self.known,
@@ -270,15 +300,19 @@ class _Climb:
             seed=self.ground.seed,
         )
         plan: Plan | None = None
+        tuned: Tuned | None = None
         for number, (train, held) in enumerate(self.parts, start=1):
             page = self.diary.read(f"{name}/look {number}")
             if page is None:
                 words = f"{name}: training {number} of at most {len(self.parts)}, {len(held)} rows judge"
-                tuned = self._train("", way, train, self.probes[number - 1], opening.each, words)
+                kept = f"{name}/network {number}" if self.deadline.seconds is not None else ""
+                last_one = opening.each * self._last(len(train))
+                seconds = opening.each if number == 1 else min(opening.each, self.deadline.left - last_one)
+                tuned = self._train(kept, way, train, self.probes[number - 1], seconds, words)
                 found = self._between(tuned, self.probes[number - 1], held)
-                again = opening.each * self._again(len(train))
                 # Time that is left to higher rungs may be used, too: they are not tried unless this one is kept.
-                last = number == len(self.parts) or self.deadline.left - again < opening.each
+                last = number == len(self.parts) or self.deadline.left - last_one < LEAST_LOOK * opening.each
+                way = _costed(way, tuned)
                 tensors = {str(share): torch.from_numpy(logits) for share, logits in found.items()}
                 page = Page({"last": last, "plan": to_dict(tuned.plan)}, tensors)
                 self._remember(f"{name}/look {number}", page)
@@ -288,7 +322,11 @@ class _Climb:
             if verdict.is_better or verdict.is_worse or page.values["last"]:
                 break
         assert plan is not None, "there is at least one part"
-        return verdict, plan
+        if tuned is None and (page := self.diary.read(f"{name}/network {number}")) is not None:
+            tuned = opened(page.values, page.tensors, self.ground.backbone)
+        if tuned is not None and not has_structure_of(tuned.backbone, self.ground.backbone):
+            tuned = None
+        return verdict, plan, tuned
 
     # -- screening ---------------------------------------------------------------------------------------------------
 
@@ -340,7 +378,7 @@ class _Climb:
         most = usual.steps
         if self.wish.epochs is None:
             most = max(most, round(MOST_EPOCHS * n / usual.batch_size))
-        steps = int(share * seconds / way.cost) if way.cost > 0 else usual.steps
+        steps = int(share * seconds / self._step(way, n)) if way.cost > 0 else usual.steps
         return replace(usual, steps=max(1, min(steps, most)))
 
     def _train(
@@ -353,6 +391,7 @@ class _Climb:
         what: str,
         *,
         share: float = 1.0,
+        begin: Tuned | None = None,
     ) -> Tuned:
         """page_name: where the model itself is kept for a resumed climb, '' where what it says is enough."""
         page = self.diary.read(page_name) if page_name else None
@@ -364,7 +403,14 @@ class _Climb:
         nothing = NoCheckpoints(self.diary.farewell)
         numbers = OnlyNumbers(what if share == 1 else f"{what}, {share:.0%}", self.ground.observer)
         tuned = tune(
-            self.ground, plan, self.rows[train], probe, usual=self.chosen, checkpoints=nothing, observer=numbers
+            self.ground,
+            plan,
+            self.rows[train],
+            probe,
+            begin=begin,
+            usual=self.chosen,
+            checkpoints=nothing,
+            observer=numbers,
         )
         if page_name and has_structure_of(tuned.backbone, self.ground.backbone):
             self._remember(page_name, Page(*packed(tuned)))
@@ -381,11 +427,19 @@ class _Climb:
     def _fits(self, ways: Sequence[Way]) -> float:
         """Trainings that a rung is given time for, in units of one of a part: LOOKS, the screening, the last one."""
         screening = sum(share * max(1, len(ways) // 2**i) for i, share in enumerate(ROUNDS)) if len(ways) > 1 else 0.0
-        return min(LOOKS, len(self.parts)) + screening + self._again(len(self.parts[0][0]))
+        return min(LOOKS, len(self.parts)) + screening + self._last(len(self.parts[0][0]))
 
-    def _again(self, n: int) -> float:
-        """Cost of training on all rows, with as many passes as a part of ``n`` had."""
-        return len(self.known) / n
+    def _last(self, n: int) -> float:
+        """Time for the training on all rows, in units of one on a part of ``n``: a share of as many passes as that had.
+
+        Where a share is all that there is, the network judged last goes on.
+        """
+        return LAST * len(self.known) / n
+
+    def _is_short(self, way: Way, seconds: float) -> bool:
+        """Whether these seconds are too few for the usual training on all rows."""
+        n = len(self.known)
+        return self._usual(n).steps * self._step(way, n) > seconds
 
     def _cost(self, way: Way) -> float:
         """Seconds of one step, from a few of them; the activations at its border are made on the way, once.
@@ -426,6 +480,10 @@ class _Climb:
     def _seconds_for(self, way: Way, epochs: float) -> float:
         n = len(self.parts[0][0])
         return epochs * n / self._usual(n).batch_size * way.cost
+
+    def _step(self, way: Way, n: int) -> float:
+        """Seconds of a step on the batch that suits ``n`` examples; way.cost is of one that suits a part."""
+        return way.cost * self._usual(n).batch_size / self._usual(len(self.parts[0][0])).batch_size
 
     def _usual(self, n: int) -> Budget:
         """What suits ``n`` examples; a batch that was asked for is no larger than they are many."""
@@ -473,6 +531,12 @@ class _Climb:
         if len(self.parts) == 1:
             return f"{len(self.parts[0][1])} of the {len(self.known)} training rows held back"
         return f"{len(self.parts)} parts of the {len(self.known)} training rows, held back one after another as needed"
+
+
+def _costed(way: Way, tuned: Tuned) -> Way:
+    """With the cost of a step that a whole training had, instead of the few steps before it."""
+    assert tuned.history is not None, "a training has a history"
+    return replace(way, cost=tuned.history.seconds / len(tuned.history.steps))
 
 
 def _parts(known: Known, seed: int) -> tuple[list[Part], Part]:

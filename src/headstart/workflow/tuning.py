@@ -138,6 +138,7 @@ def tune(
     rows: np.ndarray,
     probe: LinearHead | None,
     *,
+    begin: Tuned | None = None,
     held: np.ndarray | None = None,
     usual: Chosen | None = None,
     checkpoints: Checkpoints | NoCheckpoints | None = None,
@@ -146,8 +147,10 @@ def tune(
 ) -> Tuned:
     """Carry out ``plan`` on ``rows`` (positions in ground.known).
 
-    probe: the head to start from, its temperature in its weights.  held: rows on which the best weights are chosen, for
-    plans with patience; without them the last weights are kept, so that nothing is chosen on rows that judge.
+    probe: the head to start from, its temperature in its weights.  begin: a network, with its head, that takes the
+    place of the loaded one and the probe; what penalties pull towards stays the loaded one.
+    held: rows on which the best weights are chosen, for plans with patience; without them the last weights are kept,
+    so that nothing is chosen on rows that judge.
     usual: the kind of head that is fitted on the new features, for plans whose head comes after the training; without
     it their head stays at random, which is enough to see what a step costs.
 
@@ -162,7 +165,8 @@ def tune(
             replace(ground, seed=number(ground.seed, "restart", again)) if again else ground,
             scaled(plan, 0.5**again) if again else plan,
             rows,
-            probe,
+            begin.head if begin is not None else probe,
+            begin=begin.backbone if begin is not None else ground.backbone,
             held=held,
             checkpoints=checkpoints.beside(f"restart-{again}") if again else checkpoints,
             seconds=left,
@@ -196,6 +200,7 @@ def _carried_out(
     rows: np.ndarray,
     probe: LinearHead | None,
     *,
+    begin: Backbone,
     held: np.ndarray | None,
     checkpoints: Checkpoints | NoCheckpoints,
     seconds: float | None,
@@ -206,7 +211,8 @@ def _carried_out(
     known, task = ground.known, ground.known.task
     units = Units.of(task, known.y[rows])
     start = units.learnt_head(probe) if probe is not None else None
-    model = assemble(ground.backbone, task, plan, probe=start, seed=ground.seed)
+    network = Backbone(begin.card, begin.network, begin.architecture, ground.backbone.record)
+    model = assemble(network, task, plan, probe=start, seed=ground.seed)
     y = units.learnt(known.y[rows])
     loss = loss_for(task, plan.loss, y=y)
     references = References(ground.backbone, source=source_classes(ground, plan, rows))

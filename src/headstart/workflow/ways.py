@@ -11,6 +11,7 @@ from torch import nn
 from headstart.adapt.plan import Budget, Plan, default_budget
 from headstart.adapt.strategies import Options, by_name, planned
 from headstart.adapt.strategies.last_stages import LastStages
+from headstart.adapt.strategies.lp_ft import LpFt
 from headstart.adapt.strategies.options import scaled
 from headstart.adapt.strategies.sequences import DEFAULTS, LONGEST_EPOCHS
 from headstart.adapt.strategies.strategy import Strategy
@@ -62,7 +63,12 @@ def rungs_of(backbone: Backbone, options: Options, *, few: bool, pairs: bool = F
     if few and options.penalty is None:
         partly.append(Way(f"{top}, L2-SP", LastStages(third), replace(options, penalty="l2-sp")))
     partly += [way for way in _all_through(backbone, options) if _has_place(way, stages)]
-    return [("last stages", partly), ("full", [Way("full", by_name("full"), options, is_cheap=False)])]
+    # The head starts from the probe, so that LP-FT needs no phase for it alone.
+    full = [
+        Way("all stages at one rate", LpFt(probe=0.0), options, is_cheap=False),
+        Way("full", by_name("full"), options, is_cheap=False),
+    ]
+    return [("last stages", partly), ("full", full)]
 
 
 def _rungs_of_sequences(backbone: Backbone, options: Options, *, pairs: bool) -> list[tuple[str, list[Way]]]:
