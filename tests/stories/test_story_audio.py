@@ -206,3 +206,28 @@ def test_a_mixture_of_layers_is_saved_and_served_where_the_last_one_knows_less(n
 def test_what_does_not_go_together_is_said_before_any_work(words, code, headstart, tmp_path):
     exit_code, _, err = headstart("fit", folder_of(tmp_path / "calls", 12), "--out", tmp_path / "run", *words)
     assert exit_code == 2 and code in err
+
+
+@pytest.mark.parametrize("strategy", ["probe", "last-stages"])
+def test_a_voice_network_from_a_local_file_is_saved_and_served_as_it_was_judged(strategy, headstart, tmp_path):
+    """Weights as Resemblyzer's package has them, under the names of torch's own LSTM; no package is needed."""
+    import torch
+    from safetensors.torch import save_file
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        parts = {"lstm": torch.nn.LSTM(40, 256, 3, batch_first=True), "linear": torch.nn.Linear(256, 256)}
+    save_file(
+        {f"{name}.{key}": tensor for name, part in parts.items() for key, tensor in part.state_dict().items()},
+        tmp_path / "voice.safetensors",
+    )
+    place = folder_of(tmp_path / "calls", 310)
+    words = ["-b", "package/resemblyzer", "--weights", tmp_path / "voice.safetensors", "--random-baseline", "off"]
+    words += [] if strategy == "probe" else ["--strategy", strategy, "--epochs", "1"]
+    code, _, err = headstart("fit", place, "--out", tmp_path / "run", *words)
+    assert code == 0, err
+    judged = Predictions.load(tmp_path / "run" / "predictions.npz")
+    served = hs.load(tmp_path / "run").predict([place / name for name in judged.ids[:8]])
+    assert np.allclose(served.scores, judged.scores[:8], atol=2e-3)
+    stated = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert stated["status"] == "done" and stated["config"]["weights"].endswith("voice.safetensors")

@@ -177,3 +177,28 @@ def test_inspect_looks_at_every_block(finished_mixed, headstart):
     code, out, err = headstart("inspect", table, *ASKED)
     assert code == 0, err
     assert "18 of 321 rows have no description" in out + err
+
+
+def test_sounds_beside_numbers_with_several_labels_a_row(headstart, tmp_path):
+    """A tone says 'high', a number says 'large'; either, both or none."""
+    soundfile = pytest.importorskip("soundfile")
+    rng, rows = np.random.default_rng(0), []
+    for i in range(80):
+        high, large = i % 2, i // 2 % 2
+        wave = np.sin(np.arange(12_000) * (0.5 if high else 0.1) * rng.uniform(0.8, 1.2)) * 0.5
+        soundfile.write(tmp_path / f"{i:02}.wav", wave + rng.normal(0, 0.05, len(wave)), 16_000)
+        labels = [name for name, holds in (("high", high), ("large", large)) if holds]
+        rows.append([f"{i:02}.wav", round(rng.normal(5 if large else 1, 0.5), 2), "|".join(labels)])
+    table = write(tmp_path / "calls.csv", rows, ("call", "size", "what"))
+    words = ("--target", "what", "--task", "multi-label", "--path-column", "call", "--features", "size", "--json")
+    nets = ("--backbone", "toy/audio,columns/plain", "--random-baseline", "off")
+    code, out, err = headstart("fit", table, *words, *nets, "--out", tmp_path / "run")
+    assert code == 0, err
+    told = json.loads(out)
+    assert told["evaluation"]["metrics"]["macro_f1"]["value"] > 0.7
+    assert {b["name"] for b in told["blocks"]["blocks"]} == {"call", "columns"}
+    known = hs.predict(tmp_path / "run", table, cache=tmp_path / "cache").predictions
+    at = known.ids.index("1") if "1" in known.ids else 1
+    assert known.scores.shape == (80, 2) and np.isfinite(known.scores[at]).all()
+    model = hs.load(tmp_path / "run")
+    assert set(model({"call": str(tmp_path / "01.wav"), "size": 5.0})) == {"high", "large"}

@@ -152,3 +152,20 @@ class TestTheForecast:
         found, _ = curve(known(n=24, noise=1.0))
         assert found.doubled is None
         assert "too few" in found.why_not
+
+
+@pytest.mark.parametrize("head", ["ridge", "nearest-mean", "lda"])
+@pytest.mark.parametrize(
+    ("task", "y", "usual"),
+    [
+        (Classification(("a", "b")), np.array([0, 1, 1]), 1),
+        (Regression(), np.array([1.0, 2.0, 6.0]), 3.0),
+    ],
+)
+def test_examples_that_nothing_tells_apart_teach_what_is_usual(head, task, y, usual):
+    """Found by a network whose units were all dead; a table of word vectors gives it for unknown words."""
+    X = np.ones((3, 5), np.float32)
+    known = Known(X, y, np.arange(3), np.array(["x", "y", "z"], object), task)
+    logits = small_head(known, head).logits(np.random.default_rng(0).normal(size=(4, 5)))
+    said = logits.argmax(axis=1) if task.name == "classification" else logits[:, 0]
+    assert np.allclose(said, usual)

@@ -155,8 +155,13 @@ def small_head(known: Known, head: str, names: np.ndarray | None = None) -> Line
     """A head of the named kind that chooses what it must by leave-one-out.
 
     Where most classes have a single example there is no spread within them to learn: the nearest class mean then.
+    Examples that the network cannot tell apart, such as two texts without a known word, teach only what is usual.
     """
-    task, rotated = known.task, rotate(known.X)
+    task = known.task
+    if (known.X == known.X[0]).all():
+        usual = task.regress_on(known.y).reshape(len(known), -1).mean(axis=0)
+        return LinearHead(np.zeros((len(usual), known.X.shape[1])), usual)
+    rotated = rotate(known.X)
     if head == NamedMean().name:
         return NamedMean(names).fit(rotated, known.y, task, {})
     if task.name == "classification" and (head == "nearest-mean" or len(known) < 2 * len(np.unique(known.y))):
