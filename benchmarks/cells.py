@@ -95,13 +95,14 @@ def mean_accuracy(cells: Sequence[Cell]) -> Share:
 
 
 def mean_difference(cells: Sequence[Cell], others: Sequence[Cell]) -> Share:
-    """Of accuracies on the same test images: what is hard for both cancels out."""
+    """Of accuracies on the same test images: what is hard for both cancels out. Over the draws that both have seen."""
     import numpy as np
 
     by_key = {(c.data, c.seed): c for c in others}
     parts = []
     for cell in cells:
-        other = by_key[cell.data, cell.seed]
+        if (other := by_key.get((cell.data, cell.seed))) is None:
+            continue
         d = _array(cell) - _array(other)
         parts.append((cell.data, float(np.mean(d)), float(np.var(d)) / len(d)))
     return _over_sets(parts)
@@ -127,14 +128,18 @@ def _over_sets(parts: Sequence[tuple[str, float, float]]) -> Share:
 
 
 def table(cells: Sequence[Cell], strategies: Sequence[str], against: str) -> list[str]:
-    """Lines of a Markdown table: strategies × sets, their mean, and how far ``against`` is ahead of each."""
+    """Lines of a Markdown table: strategies × sets, their mean, and how far ``against`` is ahead of each.
+
+    Means are over the draws that were measured, differences over those that both have seen.
+    """
     sets = sorted({c.data for c in cells})
-    head = [*sets, "mean", *([f"{against} is ahead by"] if against in strategies else [])]
+    head = [*sets, "mean", "draws", *([f"{against} is ahead by"] if against in strategies else [])]
     lines = [f"| strategy | {' | '.join(head)} |", f"|---|{'---|' * len(head)}"]
     mine = [c for c in cells if c.strategy == against]
     for name in strategies:
         own = [c for c in cells if c.strategy == name]
         shown = [str(mean_accuracy([c for c in own if c.data == data])) for data in sets] + [str(mean_accuracy(own))]
+        shown.append(str(len({c.seed for c in own})))
         if against in strategies:
             ahead = mean_difference(mine, own)
             shown.append("" if name == against else f"{ahead.value:+.3f} ± {ahead.half:.3f}")

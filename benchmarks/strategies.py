@@ -1,8 +1,9 @@
 """All strategies, the ladder and two peers at equal time on four small real sets with large test sets of their own.
 
 $HEADSTART_BENCH_MINUTES (3), $HEADSTART_BENCH_SEEDS (2) and $HEADSTART_BENCH_STRATEGIES (all, by commas) choose what is
-run. Each answer is written down when it is there ($HEADSTART_BENCH_CELLS, else strategies-cells.jsonl in the work
-folder); a later start goes on with what is missing. Delete the file, or lines of it, to measure anew.
+measured; every answer that is known is shown. Each is written down when it is there ($HEADSTART_BENCH_CELLS, else
+strategies-cells.jsonl in the work folder); a later start goes on with what is missing. Delete the file, or lines of it,
+to measure anew.
 """
 
 from __future__ import annotations
@@ -52,14 +53,13 @@ def measure(bench: Bench) -> Outcome:
     names = os.environ.get("HEADSTART_BENCH_STRATEGIES", ",".join(["auto", *FIXED, *PEERS])).split(",")
     default = (bench.session if bench.small else bench.work) / "strategies-cells.jsonl"
     place = Path(os.environ.get("HEADSTART_BENCH_CELLS", default))
-    wanted = []
     for seed in seeds:
         sets = small_sets(bench.work / "sets", seed)
         for data in [s for s in sets if s.name.startswith("stamps")] if bench.small else sets:
             _fill(bench, place, data, seed, names, minutes)
-            wanted += [(data.name, seed, name, minutes) for name in names]
-    known = read_cells(place)
-    return _outcome([known[key] for key in wanted], names, minutes)
+    cells = [c for c in read_cells(place).values() if c.minutes == minutes and c.seed in seeds]
+    shown = {c.strategy for c in cells}
+    return _outcome(cells, [name for name in ("auto", *FIXED, *PEERS) if name in shown], minutes)
 
 
 def _fill(bench: Bench, place: Path, data: SmallSet, seed: int, names: Sequence[str], minutes: float) -> None:

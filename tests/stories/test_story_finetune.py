@@ -88,7 +88,8 @@ def test_the_ladder_writes_down_each_decision(photos, headstart, tmp_path):
     code, out, err = headstart("fit", photos, "--out", tmp_path / "r", "-b", "toy/conv", "--time", "20s")
     assert code == 0, err
     ladder = RunFolder(tmp_path / "r").load(LadderRecord)
-    assert [r.name for r in ladder.rungs][:2] == ["probe", "last stages"]
+    first, second = [r.name for r in ladder.rungs][:2]
+    assert first == "probe" and second in ("last stages", "full")  # all stages alone where the machine is slow
     assert all(r.reason for r in ladder.rungs) and ladder.stopped
     tried = [r for r in ladder.rungs if r.gain is not None]
     assert all(r.kept == (r.finer.high < 0 and r.gain.value > 0 and r.interpolation > 0) for r in tried)

@@ -14,6 +14,8 @@ import pytest
 import torch
 from tests.workflow.climbing import ground_of
 
+from headstart.adapt.heads.named import NamedMean
+from headstart.adapt.heads.rotated import rotate
 from headstart.adapt.model import FINE_TUNED
 from headstart.adapt.strategies import Options
 from headstart.backbones.catalogue import catalogue
@@ -29,7 +31,7 @@ from headstart.workflow.diary import Diary, NoDiary
 from headstart.workflow.finetuning import PARTS, learning_rows, share_of_time
 from headstart.workflow.judge import Known, Rules, choose_head
 from headstart.workflow.ladder import ENOUGH, MOST_HELD, Wish, _Climb, _parts, _span, climb
-from headstart.workflow.tuning import step_seconds
+from headstart.workflow.tuning import head_like, step_seconds
 from headstart.workflow.ways import rungs_of
 
 
@@ -269,3 +271,18 @@ def test_where_time_is_short_the_network_judged_last_goes_on(ground, start, monk
     shutil.rmtree(newest) if newest.is_dir() else newest.unlink()
     once = climb_of(ground, start, Sand(300.0), monkeypatch, cost=0.5, diary=Diary(tmp_path, "short")).result()
     assert [begin.backbone.record.weights_sha256 for begin in seen] == [judged] and told(once) == told(climbed)
+
+
+def test_the_probe_of_a_part_counts_the_names_of_classes_as_the_chosen_head_does():
+    """Else a rung would be compared with less than what is there already."""
+    rng = np.random.default_rng(0)
+    y, names = np.arange(24) % 3, rng.normal(size=(3, 8))
+    X = (names[y] + rng.normal(size=(24, 8))).astype(np.float32)
+    data = replace(known(24), X=X, y=y)
+    chosen = choose_head(data, Rules(3, None, "none", 0, names=names))
+    assert chosen.family == "names+mean", "names were made to tell"
+    part = np.arange(12)
+    expected = NamedMean(names).fit(rotate(X[part]), y[part], data.task, {}).scaled(chosen.temperature)
+    assert (head_like(chosen, X[part], y[part], data.task).weight == expected.weight).all()
+    unnamed = head_like(replace(chosen, names=None), X[part], y[part], data.task)
+    assert not np.allclose(unnamed.weight, expected.weight)

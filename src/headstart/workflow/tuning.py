@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from headstart.adapt.heads.choose import HEADS, Chosen
-from headstart.adapt.heads.head import LinearHead
+from headstart.adapt.heads.head import HeadFamily, LinearHead
+from headstart.adapt.heads.named import NamedMean
 from headstart.adapt.heads.rotated import rotate
 from headstart.adapt.interpolate import interpolated
 from headstart.adapt.model import AdaptedModel, assemble, finished
@@ -184,13 +185,18 @@ def tune(
         said(Said(notes[-1], "warning"))
     if plan.head.start == "after" and usual is not None:
         X = features_of(ground, tuned.backbone, rows)
-        tuned = replace(tuned, head=head_like(usual, X, ground.known.y[rows], ground.known.task))
+        unnamed = replace(usual, names=None)  # the network that read the names is no more
+        tuned = replace(tuned, head=head_like(unnamed, X, ground.known.y[rows], ground.known.task))
     return replace(tuned, notes=tuple(notes))
 
 
 def head_like(chosen: Chosen, X: np.ndarray, y: np.ndarray, task: Task) -> LinearHead:
-    """The chosen kind of head from other features or rows, calibrated as the chosen one is."""
-    family = {f.name: f for f in HEADS}[chosen.family]
+    """The chosen kind of head from other features or rows, calibrated as the chosen one is.
+
+    Its names count as they did: for features of another network, leave them out of ``chosen``.
+    """
+    families: dict[str, HeadFamily] = {f.name: f for f in HEADS} | {NamedMean.name: NamedMean(chosen.names)}
+    family = families[chosen.family]
     return family.fit(rotate(X), y, task, chosen.setting).scaled(chosen.temperature)
 
 

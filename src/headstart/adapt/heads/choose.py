@@ -46,6 +46,7 @@ class Chosen:
 
     oof_logits: (n, K) of the kept head by models that had not seen the row, on the scale of ``head`` (NaN: never held
     out).  Probabilities: ``task.decode(oof_logits / temperature)``.
+    names: (K, D) directions of the class names, where the head counts them as examples.
     """
 
     record: HeadRecord
@@ -54,6 +55,7 @@ class Chosen:
     oof_logits: np.ndarray
     family: str
     setting: Setting
+    names: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,8 @@ def _chosen(
         notes=tuple(notes),
     )
     observer(Said(f"{kept.family.name} head kept: {reason}", "result"))
-    return Chosen(record, head, kept.temperature, kept.logits, kept.family.name, kept.setting)
+    counted = names if isinstance(kept.family, NamedMean) else None
+    return Chosen(record, head, kept.temperature, kept.logits, kept.family.name, kept.setting, counted)
 
 
 # --- before the contest
