@@ -59,7 +59,35 @@ def test_kept_as_long_as_the_owner_lives() -> None:
     assert memory._users.count == inside
 
 
-def test_without_glibc_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "_glibc", lambda: None)
-    with memory.kept(), memory.kept():
+class Libc:
+    """What glibc was asked for, in order."""
+
+    def __init__(self) -> None:
+        self.asked: list[object] = []
+
+    def mallopt(self, parameter: int, value: int) -> None:
+        self.asked.append((parameter, value))
+
+    def malloc_trim(self, pad: int) -> None:
+        self.asked.append("trim")
+
+
+def test_the_first_sets_it_and_the_last_takes_it_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    libc = Libc()
+    monkeypatch.setattr(memory, "_glibc", lambda: libc)
+    monkeypatch.setattr(memory, "_users", memory._Users())
+    inside, outside = list(memory.INSIDE.items()), list(memory.OUTSIDE.items())
+    with memory.kept():
+        with memory.kept():
+            assert libc.asked == inside
+        assert libc.asked == inside
+    assert libc.asked == [*inside, *outside, "trim"]
+
+
+@pytest.mark.parametrize("system", ["darwin", "win32"])
+def test_elsewhere_there_is_no_glibc_to_ask(system: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory.sys, "platform", system)
+    assert memory._glibc.__wrapped__() is None
+    monkeypatch.setattr(memory, "_glibc", memory._glibc.__wrapped__)
+    with memory.kept():
         torch.ones(4)

@@ -58,9 +58,8 @@ def test_borders_between_pieces_leave_no_trace(tmp_path: Path, name: str, monkey
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.integers(1, 9), st.integers(1, 40), st.sampled_from([b"\xe9", b"\xff\xfe", b"\xc3", b"\0"]))
+@given(st.integers(1, 9), st.integers(0, 40), st.sampled_from([b"\xe9", b"\xff\xfe", b"\xc3", b"\0"]))
 def test_a_wrong_byte_is_named_where_it_is_whatever_the_pieces(piece: int, at: int, wrong: bytes) -> None:
-    """Anywhere but at the start, where FF FE is the mark of UTF-16."""
     good = "t,y\nça,b\nnaïve,c\nplain,d\n猫,e\n".encode()
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         path = Path(folder) / "d.csv"
@@ -69,6 +68,9 @@ def test_a_wrong_byte_is_named_where_it_is_whatever_the_pieces(piece: int, at: i
         patch.setattr(utf8, "PIECE", piece)
         assert said(path) == whole
         data = path.read_bytes()
+        if data.startswith(b"\xff\xfe"):  # the mark of UTF-16, by which the rest is then read
+            assert "not utf-16-le" in whole
+            return
         try:
             data.decode()
         except UnicodeDecodeError as error:

@@ -159,13 +159,13 @@ def test_rivals_are_judged_on_the_models_own_examples(known):
         assert 0 <= rival.against.p_value <= 1
 
 
-def test_training_from_scratch_went_on_while_its_time_lasted(known):
+def test_training_from_scratch_took_its_time_and_no_more(known):
     _, record = known
     short, long = record.rivals[1:]
     for rival, seconds in ((short, 0.3), (long, 1.5)):
-        assert rival.steps > 0 and rival.seconds < seconds + 60  # on a busy machine, too
+        assert rival.steps > 0 and rival.seconds < seconds + 3
         assert rival.epochs == rival.steps * 16 / len(known[0].train)
-    assert long.steps >= short.steps
+    assert long.steps > short.steps
 
 
 def test_what_was_trained_from_scratch_began_at_random_and_saw_no_judged_example(known):

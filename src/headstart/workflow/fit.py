@@ -255,8 +255,10 @@ def _fit(
     with clock("judging"):
         test = sealed.open("final evaluation") if sealed.count else np.zeros(0, np.int64)
         at = test if len(test) else np.unique(np.linspace(0, len(known) - 1, COMPARED).astype(int))
+        runner = features.record.runner
         if heard.layers is not None:  # judged by what the network itself says, as it will be served
-            known.X[at] = features_by(backbone, at).X
+            again = features_by(backbone, at)
+            known.X[at], runner = again.X, again.record.runner
         probed = (
             held_out(chosen, known.take(test))
             if len(test)
@@ -265,7 +267,8 @@ def _fit(
         judged, network, kept, seen, seen_rows = probed, backbone, chosen, known.take(at), rows[at]
         if tuned is not None and tuned.backbone is not None and ground is not None:
             network, kept = tuned.backbone, tuned.chosen
-            seen = known.take(at).seeing(features_by(network, at).X)
+            again = features_by(network, at)
+            seen, runner = known.take(at).seeing(again.X), again.record.runner
             judged = (
                 held_out(kept, seen) if len(test) else cross_judged(ground, config, rules, seconds=seconds, diary=diary)
             )
@@ -329,17 +332,15 @@ def _fit(
             backbone=network,
             chosen=kept,
             task=task,
-            features=feature_record,
+            runner=runner,
             evaluation=evaluation,
             split=divided,
             created=record.created,
         )
-        agreement = check_saved(
-            folder, dataset, seen_rows, seen, kept, network, look, config.device, features.record.runner
-        )
+        agreement = check_saved(folder, dataset, seen_rows, seen, kept, network, look, config.device, runner)
 
     with clock("report"):
-        page = Page(network, kept, task, look, features.record.runner, config.device)
+        page = Page(network, kept, task, look, runner, config.device)
         write_json(folder.pictures, report_examples(dataset, divided.train, judged.after, evaluation, found, page))
         record = replace(
             record,

@@ -199,7 +199,7 @@ def _keep(
             backbone=kept.backbone,
             chosen=kept.chosen,
             task=kept.task,
-            features=features,
+            runner=features.runner,
             evaluation=evaluation,
             split=divided,
             created=record.created,

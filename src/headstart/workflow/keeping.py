@@ -20,7 +20,7 @@ from headstart.inputs.spec import InputSpec, VectorSpec
 from headstart.records.audit import Audit, SplitRecord
 from headstart.records.evaluation import Evaluation
 from headstart.records.predictions import Predictions
-from headstart.records.run import FeatureRecord, RunFolder
+from headstart.records.run import RunFolder
 from headstart.tasks.task import Task
 from headstart.workflow.judge import Known
 from headstart.workflow.modalities import EVIDENCE, Shown
@@ -40,16 +40,19 @@ def save_model(
     backbone: Backbone,
     chosen: Chosen,
     task: Task,
-    features: FeatureRecord,
+    runner: str,
     evaluation: Evaluation,
     split: SplitRecord,
     created: str,
 ) -> str:
-    """Write the model folder; its seal, which names it: two folders with one seal are equal."""
+    """Write the model folder; its seal, which names it: two folders with one seal are equal.
+
+    runner: by which this network was judged; it serves, too.
+    """
     facts = ModelFacts(
         head_family=chosen.record.chosen,
         head_setting=chosen.setting,
-        runner=features.runner,
+        runner=runner,
         evaluation=evaluation,
         counts=split.counts_train,
         trained_on_n=len(split.train),

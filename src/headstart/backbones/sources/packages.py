@@ -559,8 +559,10 @@ def _load_encoder(packaged: PackagedEncoder, card: BackboneCard, request: Reques
     from headstart.backbones.loading import load_random, with_checkpoint
     from headstart.inputs.text import digest
 
-    path = _present(packaged)
-    root = path.parents[packaged.files[0].count("/")]
+    # With weights from elsewhere only texts need the package: their tokenizer lies in it.
+    needed = card.modality == "text" or (request.pretrained and request.weights is None)
+    path = _present(packaged) if needed else Path()
+    root = path.parents[packaged.files[0].count("/")] if needed else path
     architecture = packaged.read(root)
     if isinstance(card.input, TextSpec) and digest(architecture.tokenizer) != card.input.tokenizer:
         raise Refused(f"CK06 {shown(card.name)}: its tokenizer is not the one that is expected. Install it again.")
