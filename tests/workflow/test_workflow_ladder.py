@@ -229,8 +229,9 @@ def climb_of(ground, start, deadline, monkeypatch, *, cost, diary=None):
 
 
 def test_in_a_short_time_one_way_is_tried_and_in_a_long_one_the_rungs_below_it_too(ground, start, monkeypatch):
-    usual = _Climb(ground, *start, replace(WISH, epochs=None), Deadline(None), NoDiary())._usual(len(start[0])).steps
     few = rungs_of(ground.backbone, WISH.options, few=False)
+    climb = _Climb(ground, *start, replace(WISH, epochs=None), Deadline(None), NoDiary())
+    usual = climb._usual(few[-1][1][0], len(start[0])).steps
 
     def direct(seconds):
         climb = climb_of(ground, start, Sand(seconds), monkeypatch, cost=1.0)

@@ -1,4 +1,4 @@
-"""Pairs of texts for contrastive learning: which two come together is a function of (seed, step)."""
+"""Texts for contrastive learning: which come together is a function of (seed, step)."""
 
 from __future__ import annotations
 
@@ -15,17 +15,20 @@ from headstart.inputs.sequences import Sequences
 if TYPE_CHECKING:
     import torch
 
+EACH = 4  # texts of a class in a batch where there are many classes
+
 
 class PairBatches:
-    """As many like pairs as unlike ones (one more where the batch is odd), every class equally often.
+    """Batches whose texts are compared with one another: several texts of each of several classes.
 
     rows: (n,) which of ``texts`` are learnt from.  labels: (n,) class of each.
-    Batch.rows: (b,) the first of each pair.  Batch.inputs: (b, 2, L) int32.  Batch.targets: (b,) float32, 1 for two
-    different texts of one class, 0 for two of different classes. A class of one text has no like pair.
+    Every class comes equally often, whatever its size; of a class with fewer texts than its share of a batch some come
+    twice. Batch.rows: (b,).  Batch.inputs: (b, L) int32.  Batch.targets: (b,) the classes.
     """
 
     def __init__(self, texts: Sequences, labels: np.ndarray, rows: np.ndarray, *, batch_size: int, seed: int) -> None:
         self._texts, self._rows, self._seed = texts, np.asarray(rows, np.int64), seed
+        self._labels = np.asarray(labels, np.int64)
         self._members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
         assert len(self._members) > 1, "pairs need two classes"
         self.n, self.batch_size = len(self._rows), batch_size
@@ -34,21 +37,19 @@ class PairBatches:
         """Steps first … last − 1."""
         return (self._at(step) for step in range(first, last))
 
-    def drawn(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """((b, 2) positions in the training set, (b,) float32 targets)."""
+    def drawn(self, step: int) -> np.ndarray:
+        """(b,) positions in the training set."""
         rng = stream(self._seed, "pairs", step)
-        several = [members for members in self._members if len(members) > 1]
-        like = (self.batch_size + 1) // 2 if several else 0
-        pairs = [rng.choice(several[rng.integers(len(several))], 2, replace=False) for _ in range(like)]
-        for _ in range(self.batch_size - like):
-            classes = rng.choice(len(self._members), 2, replace=False)
-            pairs.append(np.array([rng.choice(self._members[c]) for c in classes]))
-        return np.array(pairs, np.int64), (np.arange(self.batch_size) < like).astype(np.float32)
+        classes = rng.permutation(len(self._members))[: max(2, self.batch_size // EACH)]
+        shares = [len(part) for part in np.array_split(np.arange(self.batch_size), len(classes))]
+        drawn = [np.resize(rng.permutation(self._members[c]), k) for c, k in zip(classes, shares, strict=True)]
+        return np.concatenate(drawn).astype(np.int64)
 
     def _at(self, step: int) -> Batch:
         import torch
 
-        pairs, targets = self.drawn(step)
-        tokens = stacked([self._texts.prepared(int(place)) for place in self._rows[pairs.ravel()]])
-        inputs: torch.Tensor = torch.from_numpy(tokens.reshape(*pairs.shape, -1))
-        return Batch(step, pairs[:, 0], inputs, torch.from_numpy(targets))
+        rows = self.drawn(step)
+        inputs: torch.Tensor = torch.from_numpy(
+            stacked([self._texts.prepared(int(place)) for place in self._rows[rows]])
+        )
+        return Batch(step, rows, inputs, torch.from_numpy(self._labels[rows]))

@@ -153,14 +153,23 @@ class BinaryCrossEntropy:
 
 
 class PairLoss:
-    """(cosine − target)² of each pair: (b,) cosines, and (b,) targets of 1 for like and 0 for unlike.
+    """(cosine − target)² over the pairs of a batch; the target is 1 for two texts of one class and 0 for others.
 
-    CosineSimilarityLoss of sentence-transformers, with which SetFit trains (Tunstall et al. 2022, section 3).
+    Takes (b, D) features and (b,) classes. CosineSimilarityLoss of sentence-transformers, with which SetFit trains
+    (Tunstall et al. 2022, section 3). Where we differ: it draws b pairs and sends 2b texts through the network; here
+    all pairs of b texts count, like and unlike ones half each. (b,) whose mean is that; row i has its own pairs.
     """
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
-        z = _wide(logits)
-        return (z - targets.to(z)).square()
+        unit = F.normalize(_wide(logits))
+        like = targets[:, None] == targets
+        like_pairs, unlike = like & ~torch.eye(len(like), dtype=torch.bool, device=like.device), ~like
+        wrong = (unit @ unit.T - like.to(unit)).square()
+        kinds = [pairs.to(unit) / pairs.sum() for pairs in (like_pairs, unlike) if pairs.any()]
+        if not kinds:
+            return wrong.sum(dim=1) * 0.0  # one text: nothing to compare it with
+        each: Tensor = (wrong * sum(kinds) / len(kinds)).sum(dim=1) * len(like)
+        return each
 
 
 @dataclass(frozen=True, eq=False)

@@ -41,11 +41,11 @@ from headstart.workflow.config import FitConfig, TuneConfig
 from headstart.workflow.diary import Diary, NoDiary
 from headstart.workflow.environment import versions
 from headstart.workflow.judge import Judgement, Known, Rules, choose_head, judgement
-from headstart.workflow.ladder import MOST_EPOCHS, Wish, climb
+from headstart.workflow.ladder import Wish, climb
 from headstart.workflow.precision import fastest_settings
 from headstart.workflow.rate_test import find_rates
 from headstart.workflow.tuning import COSTED, Ground, Tuned, logits_of, relative_gradients, step_seconds, tune
-from headstart.workflow.ways import budget_of
+from headstart.workflow.ways import budget_of, most_steps
 
 PARTS = 3  # of the nested cross-validation, where there is no test part
 HELD = 0.15  # share of the training rows on which a strategy asked for by name is calibrated
@@ -297,7 +297,9 @@ def learning_rows(n: int) -> int:
 
 def plan_of(backbone: Backbone, tuning: TuneConfig, n: int, classes: int, strategy: Strategy | None = None) -> Plan:
     """What ``tuning`` asks for, as a plan for ``n`` training examples. strategy: in place of that name's defaults."""
-    budget = budget_of(backbone, n, classes, epochs=tuning.epochs, batch_size=tuning.batch_size)
+    budget = budget_of(
+        backbone, n, classes, strategy=tuning.strategy, epochs=tuning.epochs, batch_size=tuning.batch_size
+    )
     return _planned(backbone, tuning, budget, strategy)
 
 
@@ -327,10 +329,10 @@ def _fitted(
 ) -> Plan:
     """The plan with as many steps as the time allows, told by a few of them."""
     n, classes = len(rows), ground.known.task.outputs
+    usual = budget_of(ground.backbone, n, classes, strategy=tuning.strategy, batch_size=tuning.batch_size)
 
     def of(steps: int) -> Plan:
-        budget = replace(budget_of(ground.backbone, n, classes, batch_size=tuning.batch_size), steps=steps)
-        return _planned(ground.backbone, tuning, budget, strategy)
+        return _planned(ground.backbone, tuning, replace(usual, steps=steps), strategy)
 
     trial = tune(ground, of(COSTED), rows, chosen.head.scaled(chosen.temperature), usual=chosen, observer=QUIET)
     assert trial.history is not None, "a training has a history"
@@ -341,8 +343,7 @@ def _fitted(
             f"PL62 {deadline.seconds:.1f} s are not enough for one step of '{plan.strategy}' ({cost:.1f} s). "
             "Give more with --time, or use --strategy auto, which then keeps the probe."
         )
-    most = max(plan.steps, round(MOST_EPOCHS * n / plan.batch_size))
-    return of(min(affordable, most))
+    return of(min(affordable, most_steps(usual, tuning.strategy)))
 
 
 def _with_head(chosen: Chosen, tuned: Tuned, temperature: float) -> Chosen:

@@ -47,7 +47,7 @@ from headstart.workflow.tuning import (
     step_seconds,
     tune,
 )
-from headstart.workflow.ways import Way, budget_of, rungs_of
+from headstart.workflow.ways import Way, budget_of, most_steps, rungs_of
 
 ENOUGH = 1000  # training rows from which one held-back part tells rungs apart; below, FOLDS are looked at in turn
 FOLDS = 3
@@ -55,7 +55,6 @@ HELD_SHARE, LEAST_HELD, MOST_HELD = 0.2, 200, 5000
 ROUNDS = (0.1, 0.3)  # shares of the steps after which half of the candidates are dropped
 LEAST_EPOCHS = 3.0  # of one training, below which a rung is not tried
 DIRECT_EPOCHS = 5.0  # of one training of all stages, from which it is worth more than a choice between the rungs below
-MOST_EPOCHS = 60.0
 LOOKS = 2  # parts that a rung is given time to judge; a third look is taken where trainings were shorter than that
 LEAST_LOOK = 0.6  # share of the time of the first look that suffices for another
 LAST = 0.5  # share of a training on all rows, with as many passes as a part had, that a rung keeps time for
@@ -372,12 +371,10 @@ class _Climb:
 
     def _budget(self, way: Way, n: int, seconds: float, share: float = 1.0) -> Budget:
         """As many steps as the time allows, and no more than suit ``n`` examples; a share of the steps without time."""
-        usual = self._usual(n)
+        usual = self._usual(way, n)
         if math.isinf(seconds):
             return replace(usual, steps=max(1, round(share * usual.steps)))
-        most = usual.steps
-        if self.wish.epochs is None:
-            most = max(most, round(MOST_EPOCHS * n / usual.batch_size))
+        most = usual.steps if self.wish.epochs is not None else most_steps(usual, way.strategy.name)
         steps = int(share * seconds / self._step(way, n)) if way.cost > 0 else usual.steps
         return replace(usual, steps=max(1, min(steps, most)))
 
@@ -439,7 +436,7 @@ class _Climb:
     def _is_short(self, way: Way, seconds: float) -> bool:
         """Whether these seconds are too few for the usual training on all rows."""
         n = len(self.known)
-        return self._usual(n).steps * self._step(way, n) > seconds
+        return self._usual(way, n).steps * self._step(way, n) > seconds
 
     def _cost(self, way: Way) -> float:
         """Seconds of one step, from a few of them; the activations at its border are made on the way, once.
@@ -449,7 +446,7 @@ class _Climb:
         key = way.name if way.is_cheap else "full"
         if key not in self._costs:
             train, _ = self.parts[0]
-            usual = self._usual(len(train))
+            usual = self._usual(way, len(train))
             few = usual.batch_size if way.is_cheap else min(SMALL, usual.batch_size)
             budget = replace(usual, steps=COSTED, batch_size=few)
             plan = way.plan(self.ground.backbone.tunable, budget)
@@ -479,17 +476,24 @@ class _Climb:
 
     def _seconds_for(self, way: Way, epochs: float) -> float:
         n = len(self.parts[0][0])
-        return epochs * n / self._usual(n).batch_size * way.cost
+        return epochs * n / self._usual(way, n).batch_size * way.cost
 
     def _step(self, way: Way, n: int) -> float:
         """Seconds of a step on the batch that suits ``n`` examples; way.cost is of one that suits a part."""
-        return way.cost * self._usual(n).batch_size / self._usual(len(self.parts[0][0])).batch_size
+        return way.cost * self._usual(way, n).batch_size / self._usual(way, len(self.parts[0][0])).batch_size
 
-    def _usual(self, n: int) -> Budget:
+    def _usual(self, way: Way, n: int) -> Budget:
         """What suits ``n`` examples; a batch that was asked for is no larger than they are many."""
         asked = None if self.wish.batch_size is None else min(self.wish.batch_size, n)
         classes = self.known.task.outputs
-        return budget_of(self.ground.backbone, n, classes, epochs=self.wish.epochs, batch_size=asked)
+        return budget_of(
+            self.ground.backbone,
+            n,
+            classes,
+            strategy=way.strategy.name,
+            epochs=self.wish.epochs,
+            batch_size=asked,
+        )
 
     # -- models ------------------------------------------------------------------------------------------------------
 

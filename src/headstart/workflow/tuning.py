@@ -333,7 +333,7 @@ class Feed:
         if plan.loss.kind == "pairs":
             labels = self._targets.numpy()
             pairs = PairBatches(examples, labels, self._rows, batch_size=plan.batch_size, seed=seed)
-            return Source(Cosines(self._model), pairs)
+            return Source(Features(self._model), pairs)
         before = [earlier.lr for earlier in plan.phases[: plan.phases.index(phase) + 1]]
         if all(set(lr) == {HEAD} for lr in before):
             X = self._ground.known.X
@@ -351,17 +351,15 @@ class Feed:
         return found if isinstance(found, Cut) else None
 
 
-class Cosines(nn.Module):
-    """(b, 2, L) tokens of pairs to the (b,) cosines of their features."""
+class Features(nn.Module):
+    """The model without its head."""
 
     def __init__(self, model: AdaptedModel) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, pairs: Tensor) -> Tensor:
-        features = self.model.features(pairs.flatten(0, 1)).float()
-        one, other = features.unflatten(0, (-1, 2)).unbind(1)
-        return nn.functional.cosine_similarity(one, other)
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.model.features(inputs)
 
 
 class Tail(nn.Module):

@@ -14,9 +14,12 @@ from headstart.adapt.strategies.last_stages import LastStages
 from headstart.adapt.strategies.lp_ft import LpFt
 from headstart.adapt.strategies.options import scaled
 from headstart.adapt.strategies.sequences import DEFAULTS, LONGEST_EPOCHS
+from headstart.adapt.strategies.setfit import SetFit
 from headstart.adapt.strategies.strategy import Strategy
 from headstart.backbones.backbone import Backbone
 from headstart.base.errors import PlanError
+
+MOST_EPOCHS = 60.0  # that are tried where there is time
 
 
 @dataclass(frozen=True)
@@ -36,11 +39,26 @@ class Way:
 
 
 def budget_of(
-    backbone: Backbone, n: int, classes: int, *, epochs: float | None = None, batch_size: int | None = None
+    backbone: Backbone,
+    n: int,
+    classes: int,
+    *,
+    strategy: str = "",
+    epochs: float | None = None,
+    batch_size: int | None = None,
 ) -> Budget:
     """What suits ``n`` examples of this network's modality: pictures are gone through more often than the others."""
+    if strategy == SetFit.name:
+        epochs, batch_size = epochs or SetFit.epochs, batch_size or min(SetFit.batch_size, n)
     most = LONGEST_EPOCHS if backbone.card.modality in DEFAULTS else math.inf
     return default_budget(n, classes, epochs=epochs, batch_size=batch_size, most_epochs=most)
+
+
+def most_steps(usual: Budget, strategy: str) -> int:
+    """Beyond which more time is of no use: pairs of few texts are soon learnt by heart."""
+    if strategy == SetFit.name:
+        return usual.steps
+    return max(usual.steps, round(MOST_EPOCHS * usual.n / usual.batch_size))
 
 
 def rungs_of(backbone: Backbone, options: Options, *, few: bool, pairs: bool = False) -> list[tuple[str, list[Way]]]:

@@ -15,11 +15,19 @@ class SetFit:
     """Tunstall et al. 2022, arXiv:2209.11055: n examples make n² pairs, so few of them go far.
 
     Two texts of one class learn to point in one direction, two of different classes to be at right angles; a step
-    shows as many pairs as a batch holds examples. The head is none of it: its kind is the one that won on frozen
+    compares all texts of a batch with one another. The head is none of it: its kind is the one that won on frozen
     features, fitted again on those of the trained network.
+
+    Where we differ: the paper draws pairs, 40 of each text, and sends both texts through the network. Here all pairs of
+    a batch count, for half the work a step. On Chinese reviews, 8 of a class, 250 judge, two draws: frozen 0.758; 40
+    steps of 16 pairs 0.810, 40 of 16 texts 0.826; on tweets neither is told from frozen. The names of the classes among
+    the texts gain nothing on either, and at 5e-5 the texts are learnt by heart (0.728). So the default is 40 passes,
+    however much time there is.
     """
 
     name: ClassVar[str] = "setfit"
+    epochs: ClassVar[float] = 40.0
+    batch_size: ClassVar[int] = 16
     in_words: ClassVar[str] = "pairs of texts learn to be near or far by class, then the head; for very few texts"
 
     def plan(self, stages: Sequence[str], budget: Budget) -> Plan:
