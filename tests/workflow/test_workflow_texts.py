@@ -38,6 +38,7 @@ from headstart.workflow.finetuning import check_tuning, learn, plan_of
 from headstart.workflow.judge import Known, Rules, choose_head
 from headstart.workflow.tuning import Ground, features_of, head_like, step_seconds, tune
 from headstart.workflow.ways import budget_of, most_steps, rungs_of
+from headstart.workflow.zero_shot import names_of, names_read_by
 
 N = 48
 SIZES = {"vocab_size": 60, "max_position_embeddings": 66}
@@ -346,6 +347,12 @@ def test_setfit_draws_classes_apart_and_fits_the_chosen_kind_of_head_again(toy, 
         return cosines[y[:, None] == y].mean() - cosines[y[:, None] != y].mean()
 
     assert apart(X) > apart(ground.known.X) + 0.1
+    task = ground.known.task
+    named = replace(chosen, family="names+mean", names=names_read_by(toy, task))
+    again = tune(ground, plan, np.arange(N), chosen.head, usual=named)
+    expected = head_like(replace(named, names=names_read_by(tuned.backbone, task)), X, y, task)
+    assert (again.head.weight == expected.weight).all(), "the trained network reads the names anew"
+    assert (again.head.weight != head_like(named, X, y, task).weight).any()
     assert not any("embeddings" in name for name in changed(ground, tuned))
 
 
@@ -379,3 +386,8 @@ def test_the_ladder_tries_pairs_where_examples_are_few(toy):
     assert names == [["last 1 stages", "LoRA", "setfit"], ["full", "full, 3 times the rate"]]
     assert "setfit" not in str(rungs_of(toy, Options(), few=True))
     assert "setfit" not in str(rungs_of(toy, Options(patience=2), few=True, pairs=True))
+
+
+def test_names_read_by_a_trained_network_are_those_of_the_cached_way(toy, tmp_path):
+    task = Classification(("good news", "bad_news"))
+    assert np.allclose(names_read_by(toy, task), names_of(task, toy, cache=tmp_path), atol=2e-3)

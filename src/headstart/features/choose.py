@@ -13,7 +13,8 @@ import os
 import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,10 @@ CHECKED = 8  # the same for a runner that was chosen before
 SLOWER = 0.6  # a candidate whose first batch runs below this share of the best speed is not timed further
 PLAIN = "torch-f32"  # the reference
 GLANCE = 4  # examples after which plain torch on a CPU is given up, where that is below half of the best speed
+
+
+class Disagreement(EnvironmentFault):
+    """A runner whose features are not those of float32."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +82,10 @@ def choose_runner(
     if isinstance(only, RunnerChoice):
         return only
     if only is not None:
-        return RunnerChoice(only, (), lambda: agreeing(backbone, only, device, sample(CHECKED)))
+        return named(backbone, only, device, lambda: sample(CHECKED))
     known = _remembered(place) if place is not None and place.exists() else ()
     if known:
-        return RunnerChoice(known[0].name, known, lambda: agreeing(backbone, known[0].name, device, sample(CHECKED)))
+        return replace(named(backbone, known[0].name, device, lambda: sample(CHECKED)), trials=known)
     trials, best = _race(backbone, sample(None), device)
     if place is not None:
         make_folder(place.parent)
@@ -88,8 +93,16 @@ def choose_runner(
     return RunnerChoice(trials[0].name, trials, lambda: best)
 
 
+def named(backbone: Backbone, name: str, device: str, examples: Callable[[], Examples]) -> RunnerChoice:
+    """The runner of that name; made, and compared on ``examples``, when it is first needed, and once."""
+    return RunnerChoice(name, (), cache(lambda: agreeing(backbone, name, device, examples())))
+
+
 def agreeing(backbone: Backbone, name: str, device: str, examples: Examples) -> Runner:
-    """The runner of that name, after it has agreed with float32 on ``examples``; EnvironmentFault EN72 otherwise."""
+    """The runner of that name, after it has agreed with float32 on ``examples``.
+
+    EnvironmentFault EN72 where this machine has no such runner, Disagreement where it says something else.
+    """
     runner = make_runner(backbone, name, device)
     if runner is None:
         names = ", ".join(offered(device, backbone.card.modality))
@@ -98,7 +111,7 @@ def agreeing(backbone: Backbone, name: str, device: str, examples: Examples) -> 
         )
     agreement = _agreement(backbone, runner, examples)
     if not agreement.holds:
-        raise EnvironmentFault(
+        raise Disagreement(
             f"EN72 the runner '{name}' disagrees with float32 on {backbone.card.name} "
             f"(cosine {agreement.cosine:.5f}, needed {SAME}; centred {agreement.centred:.4f}, needed {SAME_CENTRED}). "
             "Use --runner torch-f32."
@@ -112,13 +125,18 @@ def exact_runner(backbone: Backbone, name: str, examples: Examples, *, device: s
     For networks that were trained here: what was exact for the loaded weights need not be for the new ones.
     """
     device = best_device() if device == "auto" else device
-    plain = offered(device, backbone.card.modality)[-1]
+    plain = plainest(backbone, device)
     runner = make_runner(backbone, name, device)
     if runner is not None and (name == plain or _agreement(backbone, runner, examples).holds):
         return runner
     runner = make_runner(backbone, plain, device)
     assert runner is not None, "float32 is offered everywhere"
     return runner
+
+
+def plainest(backbone: Backbone, device: str = "auto") -> str:
+    """The runner that is exact everywhere: torch in float32."""
+    return offered(best_device() if device == "auto" else device, backbone.card.modality)[-1]
 
 
 def _agreement(backbone: Backbone, runner: Runner, examples: Examples) -> Agreement:

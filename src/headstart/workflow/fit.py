@@ -26,6 +26,7 @@ from headstart.evaluation.evaluate import evaluate
 from headstart.evaluation.scores import check_score
 from headstart.records.run import SCHEMA, Ownership, RunFolder, RunRecord
 from headstart.report.html import write_report
+from headstart.workflow.at_random import AtRandom
 from headstart.workflow.clock import Clock, Deadline
 from headstart.workflow.config import FitConfig, cache_folder, default_out
 from headstart.workflow.dividing import divide
@@ -39,7 +40,6 @@ from headstart.workflow.judge import (
     cross_validated,
     doubted,
     held_out,
-    random_copy_features,
 )
 from headstart.workflow.modalities import EVIDENCE
 from headstart.workflow.reading import check_out, check_ways, limits_of, look_of, read, stop_or_go, task_of
@@ -275,9 +275,13 @@ def _fit(
 
     with clock("baselines"):
         contest = Contest(known, replace(rules, balance="none", families=(chosen.family,)), train, test)
-        at_random = random_copy_features(
-            backbone, dataset, rows, cache=cache, device=config.device, seed=config.seed, observer=observer
+        random_copy = AtRandom(
+            backbone, dataset, features.record.runner, cache, config.device, config.seed, look, observer
         )
+
+        def at_random(positions: np.ndarray) -> Features:
+            return random_copy(rows[positions].tolist())
+
         beside = baselines(
             judged.after,
             contest,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache as once
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ from headstart.records.evaluation import Baseline, Evaluation
 from headstart.records.predictions import Predictions
 from headstart.records.run import RunFolder, RunRecord
 from headstart.report.html import write_report
+from headstart.workflow.at_random import AtRandom
 from headstart.workflow.blocks import OnBlocks, Round, Source, learn_from, said, standardised, viewed
 from headstart.workflow.clock import Clock
 from headstart.workflow.config import FitConfig
@@ -286,22 +288,26 @@ def _random_copies(
     kept: OnBlocks, parts: Sequence[Part], rows: np.ndarray, cache: Path, config: FitConfig, say: Observer
 ) -> Callable[[np.ndarray], np.ndarray]:
     """positions → features of those rows by randomly initialised copies of the networks; columns as they are."""
-    from headstart.features.extract import extract
+
+    @once
+    def copy_of(number: int) -> AtRandom:
+        view, part = kept.views[number], parts[number]
+        assert view.source.features is not None, "a block with a network has its features"
+        look = look_of_modality(part.modality, config.data)
+        runner = view.source.features.runner
+        return AtRandom(view.backbone, part.dataset, runner, cache, config.device, config.seed, look, say)
 
     def block(number: int, positions: np.ndarray) -> np.ndarray:
         view, part = kept.views[number], parts[number]
         if view.source.X is None:
             return view.Z[positions]
         here = view.source.here[positions]
-        copy = view.backbone.random_copy(config.seed)
         X = np.zeros((len(positions), view.source.X.shape[1]), np.float32)
-        some = part.dataset.take(_at(part, rows[positions]))
+        some = _at(part, rows[positions])
         if len(some):
-            X[here] = extract(
-                copy, some, cache=cache, device=config.device, observer=say, what="the same with random weights"
-            ).X
+            X[here] = copy_of(number)(some.tolist()).X
         source = replace(view.source, here=here, X=X)
-        return standardised(source, copy, X, np.arange(len(positions))).Z
+        return standardised(source, copy_of(number).copy, X, np.arange(len(positions))).Z
 
     def features(positions: np.ndarray) -> np.ndarray:
         return np.concatenate([block(number, positions) for number in range(len(parts))], axis=1)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +13,6 @@ from headstart.adapt.heads.head import HeadFamily
 from headstart.adapt.heads.layers import learnt_weights, mixture
 from headstart.base.progress import QUIET, Observer, track
 from headstart.base.seeds import stream
-from headstart.data.dataset import Dataset
 from headstart.data.split import folds
 from headstart.evaluation.baselines import compare, majority
 from headstart.evaluation.label_errors import label_issues
@@ -23,7 +21,6 @@ from headstart.records.predictions import Predictions
 from headstart.tasks.task import Task
 
 if TYPE_CHECKING:
-    from headstart.backbones.backbone import Backbone
     from headstart.features.extract import Features
 
 ENOUGH_FOLDS = 1000  # training rows above which one round of cross-validation is steady enough
@@ -312,31 +309,3 @@ def _some(rows: np.ndarray, known: Known, seed: int, name: str, most: int) -> np
         members = order[strata[order] == stratum]
         chosen += members[: max(2, round(len(members) * most / len(rows)))].tolist()
     return rows[np.sort(chosen)]
-
-
-def random_copy_features(
-    backbone: Backbone,
-    dataset: Dataset,
-    rows_of: np.ndarray,
-    *,
-    cache: Path,
-    device: str,
-    seed: int,
-    observer: Observer,
-) -> Callable[[np.ndarray], Features]:
-    """positions → features of those rows of ``dataset`` by a randomly initialised copy, cached like all others."""
-
-    def features(positions: np.ndarray) -> Features:
-        from headstart.features.extract import extract
-
-        part: Sequence[int] = rows_of[positions].tolist()
-        return extract(
-            backbone.random_copy(seed),
-            dataset.take(part),
-            cache=cache,
-            device=device,
-            observer=observer,
-            what="the same with random weights",
-        )
-
-    return features

@@ -46,6 +46,7 @@ from headstart.training.engines.local import LocalEngine
 from headstart.training.loop import LoopSettings, Source, Validation, train
 from headstart.training.losses import Mixup, Units, as_targets, constant_loss, loss_for
 from headstart.workflow.judge import Known
+from headstart.workflow.zero_shot import names_read_by
 
 PULLED = 64  # examples on which the pull on each stage is measured
 COSTED = 4  # steps that are made to learn what one costs
@@ -185,8 +186,9 @@ def tune(
         said(Said(notes[-1], "warning"))
     if plan.head.start == "after" and usual is not None:
         X = features_of(ground, tuned.backbone, rows)
-        unnamed = replace(usual, names=None)  # the network that read the names is no more
-        tuned = replace(tuned, head=head_like(unnamed, X, ground.known.y[rows], ground.known.task))
+        if usual.names is not None:
+            usual = replace(usual, names=names_read_by(tuned.backbone, ground.known.task))
+        tuned = replace(tuned, head=head_like(usual, X, ground.known.y[rows], ground.known.task))
     return replace(tuned, notes=tuple(notes))
 
 

@@ -201,6 +201,15 @@ def names_of(
     return class_vectors(reader.network, texts, cache=cache, device=device, observer=observer)
 
 
+def names_read_by(network: Backbone, task: Task) -> np.ndarray:
+    """names_of by a network for texts that was trained here; nothing of it is kept."""
+    from headstart.features.choose import float32_features
+    from headstart.features.feeds import feed_for
+
+    texts = [first for first, *_ in texts_of(task.labels, {}, default_prompts(network.card.modality))]
+    return unit(float32_features(network, [example.array for example in feed_for(network).prepare(texts)]))
+
+
 def default_prompts(modality: str) -> tuple[str, ...]:
     return (IMAGE_PROMPT,) if modality == "image" else (TEXT_PROMPT,)
 
