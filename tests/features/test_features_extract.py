@@ -13,11 +13,13 @@ from PIL import Image
 from headstart.backbones.catalogue import catalogue
 from headstart.base.errors import DataError, EnvironmentFault
 from headstart.data.open import open_dataset
+from headstart.features import choose
 from headstart.features.choose import agreeing, agreement_of, choose_runner, lowest_cosine, offered
 from headstart.features.extract import extract, feature_key, rounded
 from headstart.features.runners.runner import run_all
 from headstart.features.runners.torch import TorchRunner
 from headstart.inputs.image import prepare
+from headstart.records.run import RunnerTrial
 
 
 def by_hand(backbone, dataset):
@@ -283,3 +285,32 @@ def test_ctrl_c_after_the_race_is_a_keyboard_interrupt_and_no_crash():
             sys.exit(75)
     """)
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=200).returncode == 75
+
+
+def test_where_what_is_remembered_disagrees_with_other_weights_the_runners_are_timed_anew(tmp_path, monkeypatch):
+    """A memory that the network left behind before it was tuned must not stop the tuned one."""
+    dataset = open_dataset([np.full((32, 32, 3), 9 * i, np.uint8) for i in range(20)])
+    loaded, tuned = catalogue.load("toy/conv"), catalogue.load("toy/conv").random_copy(3)
+    real, raced = choose._agreement, []
+
+    def agreement(backbone, runner, examples):
+        alike = backbone.record.weights_sha256 == loaded.record.weights_sha256 or runner.name == choose.PLAIN
+        return real(backbone, runner, examples) if alike else choose.Agreement(0.9, 0.9)
+
+    def race(backbone, examples, device):
+        raced.append(backbone)
+        name = "torch-f32-nhwc" if backbone is loaded else choose.PLAIN
+        return (RunnerTrial(name, 1.0, 1.0, True, 1.0),), choose.make_runner(backbone, name, device)
+
+    monkeypatch.setattr(choose, "_agreement", agreement)
+    monkeypatch.setattr(choose, "_race", race)
+    said = []
+    assert extract(loaded, dataset, cache=tmp_path).record.runner == "torch-f32-nhwc"
+    assert extract(tuned, dataset, cache=tmp_path, observer=said.append).record.runner == choose.PLAIN
+    assert "timed anew" in str(said) and raced == [loaded, tuned]
+    more = open_dataset([np.full((32, 32, 3), 9 * i + 1, np.uint8) for i in range(20)])
+    assert extract(tuned, more, cache=tmp_path).record.runner == choose.PLAIN
+    assert extract(loaded, more, cache=tmp_path).record.runner == "torch-f32-nhwc"
+    assert len(raced) == 2, "each is remembered by its own weights"
+    with pytest.raises(choose.Disagreement, match=r"EN72 .*Use --runner torch-f32\."):
+        extract(tuned, dataset, cache=tmp_path / "new", only_runner="torch-f32-nhwc")

@@ -46,5 +46,5 @@ def test_where_random_weights_disagree_with_float32_plain_torch_takes_over(seen,
 
     monkeypatch.setattr(choose, "agreeing", agreeing)
     found = at_random([0, 3])
-    assert found.record.runner == "torch-f32" and "random weights" in str(said)
+    assert found.record.runner == "torch-f32" and "plain torch takes its place" in str(said)
     assert at_random([1]).record.runner == "torch-f32"

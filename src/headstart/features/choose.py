@@ -42,7 +42,11 @@ GLANCE = 4  # examples after which plain torch on a CPU is given up, where that 
 
 
 class Disagreement(EnvironmentFault):
-    """A runner whose features are not those of float32."""
+    """A runner whose features are not those of float32. of: in a clause."""
+
+    def __init__(self, of: str) -> None:
+        super().__init__(f"EN72 {of}. Use --runner torch-f32.")
+        self.of = of
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,7 @@ def choose_runner(
     device: str = "auto",
     memory: Path | None = None,
     only: str | RunnerChoice | None = None,
+    anew: bool = False,
 ) -> RunnerChoice:
     """The fastest runner whose features agree with float32.
 
@@ -76,14 +81,19 @@ def choose_runner(
     must be timed or compared.
     memory: folder where choices are kept.
     only: the one runner to use, by its name (from an earlier record), or as it was chosen before.
+    anew: what is remembered was chosen for other weights, and does not agree with these; they get a note of their own.
     """
     device = best_device() if device == "auto" else device
-    place = memory / f"{key_of(circumstances(backbone, device))}.json" if memory else None
+    facts = circumstances(backbone, device)
+    place = memory / f"{key_of(facts)}.json" if memory else None
+    own = memory / f"{key_of([*facts, backbone.record.weights_sha256])}.json" if memory else None
+    if own is not None and (anew or own.exists()):
+        place = own
     if isinstance(only, RunnerChoice):
         return only
     if only is not None:
         return named(backbone, only, device, lambda: sample(CHECKED))
-    known = _remembered(place) if place is not None and place.exists() else ()
+    known = _remembered(place) if place is not None and place.exists() and not anew else ()
     if known:
         return replace(named(backbone, known[0].name, device, lambda: sample(CHECKED)), trials=known)
     trials, best = _race(backbone, sample(None), device)
@@ -112,9 +122,8 @@ def agreeing(backbone: Backbone, name: str, device: str, examples: Examples) -> 
     agreement = _agreement(backbone, runner, examples)
     if not agreement.holds:
         raise Disagreement(
-            f"EN72 the runner '{name}' disagrees with float32 on {backbone.card.name} "
-            f"(cosine {agreement.cosine:.5f}, needed {SAME}; centred {agreement.centred:.4f}, needed {SAME_CENTRED}). "
-            "Use --runner torch-f32."
+            f"the runner '{name}' disagrees with float32 on {backbone.card.name} "
+            f"(cosine {agreement.cosine:.5f}, needed {SAME}; centred {agreement.centred:.4f}, needed {SAME_CENTRED})"
         )
     return runner
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from headstart.base.errors import PlanError, TrainingFault, shown
 from headstart.base.files import key_of
-from headstart.base.progress import QUIET, Observer
+from headstart.base.progress import QUIET, Observer, Said
 from headstart.base.shards import ShardStore
 from headstart.data.dataset import Dataset
 from headstart.data.decode import BadExample, ImageLimits
@@ -25,7 +25,7 @@ from headstart.data.looks import ImageLook, Look, look_for
 from headstart.data.rows import Row
 from headstart.data.survey import Passenger, Survey
 from headstart.data.words import Words, words_of
-from headstart.features.choose import RunnerChoice, choose_runner
+from headstart.features.choose import Disagreement, RunnerChoice, choose_runner
 from headstart.features.feeds import Feed, feed_for
 from headstart.features.runners.runner import Runner, run_all
 from headstart.inputs.columns import encode
@@ -80,42 +80,55 @@ def extract(
         seen = look.survey(dataset, cache, observer=observer)
         return of_rows(backbone, [dataset.values[row] for row in seen.rows], seen, start)
     feed = feed_for(backbone)
-    choice = choose_runner(
-        backbone,
-        lambda most: sample(feed, dataset, look, most),
-        device=device,
-        memory=cache / "runners",
-        only=only_runner,
-    )
-    key = feature_key(backbone, choice.name)
-    store = ShardStore(cache / "features" / key)
-    sink = _Sink(choice.make, store, feed.window)
-    wanted = Passenger(
-        prepare=feed.prepare,
-        has=lambda contents: store.find(contents) >= 0,
-        take=sink.take,
-        at_least=feed.at_least,
-    )
+
+    def chosen(*, anew: bool) -> RunnerChoice:
+        return choose_runner(
+            backbone,
+            lambda most: sample(feed, dataset, look, most),
+            device=device,
+            memory=cache / "runners",
+            only=only_runner,
+            anew=anew,
+        )
+
+    def through(choice: RunnerChoice) -> Features:
+        key = feature_key(backbone, choice.name)
+        store = ShardStore(cache / "features" / key)
+        sink = _Sink(choice.make, store, feed.window)
+        wanted = Passenger(
+            prepare=feed.prepare,
+            has=lambda contents: store.find(contents) >= 0,
+            take=sink.take,
+            at_least=feed.at_least,
+        )
+        try:
+            seen = look.survey(dataset, cache, passenger=wanted, observer=observer, what=what)
+        finally:
+            sink.finish()
+        store.refresh()
+        seen = _without_nonfinite(seen, sink.nonfinite, dataset.ids, look.words)
+        keys = [seen.keys[row] for row in seen.rows]
+        positions = store.find(keys)
+        assert (positions >= 0).all(), "a feature that was just written is not in the store"
+        record = FeatureRecord(
+            key=key,
+            runner=choice.name,
+            trials=choice.trials,
+            images=len(keys),
+            from_cache=len(keys) - sink.computed,
+            seconds=round(time.perf_counter() - start, 3),
+            preprocessing=asdict(backbone.card.input),
+            cut=int(np.count_nonzero(_column(store, positions, "cut"))) if feed.window else 0,
+        )
+        return Features(store.vectors(positions), seen, record)
+
     try:
-        seen = look.survey(dataset, cache, passenger=wanted, observer=observer, what=what)
-    finally:
-        sink.finish()
-    store.refresh()
-    seen = _without_nonfinite(seen, sink.nonfinite, dataset.ids, look.words)
-    keys = [seen.keys[row] for row in seen.rows]
-    positions = store.find(keys)
-    assert (positions >= 0).all(), "a feature that was just written is not in the store"
-    record = FeatureRecord(
-        key=key,
-        runner=choice.name,
-        trials=choice.trials,
-        images=len(keys),
-        from_cache=len(keys) - sink.computed,
-        seconds=round(time.perf_counter() - start, 3),
-        preprocessing=asdict(backbone.card.input),
-        cut=int(np.count_nonzero(_column(store, positions, "cut"))) if feed.window else 0,
-    )
-    return Features(store.vectors(positions), seen, record)
+        return through(chosen(anew=False))
+    except Disagreement as disagreement:
+        if only_runner is not None:
+            raise
+        observer(Said(f"{disagreement.of}; the ways to run it are timed anew"))
+        return through(chosen(anew=True))
 
 
 def of_rows(backbone: Backbone, rows: Sequence[Row], seen: Survey, start: float) -> Features:

@@ -41,7 +41,7 @@ class AtRandom:
         try:
             return self._features(rows)
         except Disagreement as disagreement:
-            self.observer(Said(f"with random weights in it, {disagreement}", "warning"))
+            self.observer(Said(f"with random weights, {disagreement.of}; plain torch takes its place"))
             self.runner = plainest(self.copy, self.device)
             del self.choice
             return self._features(rows)
