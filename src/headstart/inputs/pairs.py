@@ -38,12 +38,12 @@ class PairBatches:
         return (self._at(step) for step in range(first, last))
 
     def drawn(self, step: int) -> np.ndarray:
-        """(b,) positions in the training set."""
+        """(b,) positions in the training set, in an order that leaves several classes in any part of the batch."""
         rng = stream(self._seed, "pairs", step)
         classes = rng.permutation(len(self._members))[: max(2, self.batch_size // EACH)]
         shares = [len(part) for part in np.array_split(np.arange(self.batch_size), len(classes))]
         drawn = [np.resize(rng.permutation(self._members[c]), k) for c, k in zip(classes, shares, strict=True)]
-        return np.concatenate(drawn).astype(np.int64)
+        return rng.permutation(np.concatenate(drawn)).astype(np.int64)
 
     def _at(self, step: int) -> Batch:
         import torch
