@@ -39,12 +39,6 @@ def test_where_random_weights_disagree_with_float32_plain_torch_takes_over(seen,
     monkeypatch.setattr(choose, "_agreement", lambda *_: choose.Agreement(0.9, 0.9))
     with pytest.raises(choose.Disagreement, match="EN72"):
         extract(at_random.copy, at_random.dataset, cache=at_random.cache, only_runner=at_random.runner)
-    plain = choose.agreeing
-
-    def agreeing(backbone, name, device, examples):
-        return plain(backbone, name, device, examples) if name != "torch-f32" else choose.make_runner(backbone, name)
-
-    monkeypatch.setattr(choose, "agreeing", agreeing)
     found = at_random([0, 3])
     assert found.record.runner == "torch-f32" and "plain torch takes its place" in str(said)
     assert at_random([1]).record.runner == "torch-f32"
