@@ -23,7 +23,8 @@ class PairBatches:
 
     rows: (n,) which of ``texts`` are learnt from.  labels: (n,) class of each.
     Every class comes equally often, whatever its size; of a class with fewer texts than its share of a batch some come
-    twice. Batch.rows: (b,).  Batch.inputs: (b, L) int32.  Batch.targets: (b,) the classes.
+    twice. (order.Balanced would show one text of each of many classes, which makes no like pair.)
+    Batch.rows: (b,).  Batch.inputs: (b, L) int32.  Batch.targets: (b,) the classes.
     """
 
     def __init__(self, texts: Sequences, labels: np.ndarray, rows: np.ndarray, *, batch_size: int, seed: int) -> None:

@@ -195,7 +195,7 @@ def tune(
 def head_like(chosen: Chosen, X: np.ndarray, y: np.ndarray, task: Task) -> LinearHead:
     """The chosen kind of head from other features or rows, calibrated as the chosen one is.
 
-    Its names count as they did: for features of another network, leave them out of ``chosen``.
+    Its names must have been read by the network that the features are of.
     """
     families: dict[str, HeadFamily] = {f.name: f for f in HEADS} | {NamedMean.name: NamedMean(chosen.names)}
     family = families[chosen.family]
@@ -335,7 +335,7 @@ class Feed:
         if plan.loss.kind == "pairs":
             labels = self._targets.numpy()
             pairs = PairBatches(examples, labels, self._rows, batch_size=plan.batch_size, seed=seed)
-            return Source(Features(self._model), pairs)
+            return Source(Headless(self._model), pairs)
         before = [earlier.lr for earlier in plan.phases[: plan.phases.index(phase) + 1]]
         if all(set(lr) == {HEAD} for lr in before):
             X = self._ground.known.X
@@ -353,8 +353,8 @@ class Feed:
         return found if isinstance(found, Cut) else None
 
 
-class Features(nn.Module):
-    """The model without its head."""
+class Headless(nn.Module):
+    """The model up to its features."""
 
     def __init__(self, model: AdaptedModel) -> None:
         super().__init__()

@@ -561,9 +561,8 @@ def _load_encoder(packaged: PackagedEncoder, card: BackboneCard, request: Reques
 
     # With weights from elsewhere only texts need the package: their tokenizer lies in it.
     needed = card.modality == "text" or (request.pretrained and request.weights is None)
-    path = _present(packaged) if needed else Path()
-    root = path.parents[packaged.files[0].count("/")] if needed else path
-    architecture = packaged.read(root)
+    path = _present(packaged) if needed else None
+    architecture = packaged.read(path.parents[packaged.files[0].count("/")] if path is not None else Path())
     if isinstance(card.input, TextSpec) and digest(architecture.tokenizer) != card.input.tokenizer:
         raise Refused(f"CK06 {shown(card.name)}: its tokenizer is not the one that is expected. Install it again.")
     if not request.pretrained:
@@ -572,6 +571,7 @@ def _load_encoder(packaged: PackagedEncoder, card: BackboneCard, request: Reques
         given = read_checkpoint(request.weights)
         renames = card.architecture in ("bert", "whisper", "voice-lstm")
         return with_checkpoint(card, architecture, given, rename=architecture.native_names if renames else None)
+    assert path is not None, "weights from nowhere else lie in the package"
     return packaged.load(card, architecture, path)
 
 
